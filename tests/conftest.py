@@ -1,0 +1,29 @@
+"""Fixtures that every tier shares."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vmtui.core.backend import Context
+from vmtui.host.paths import Paths
+
+
+@pytest.fixture
+def paths() -> Iterator[Paths]:
+    """A workspace of its own. Not tmp_path: unix socket paths must stay below 108 bytes."""
+    root = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    made = Paths(root / "s" / "vmtui", root / "c" / "vmtui", root / "r" / "vmtui")
+    made.make()
+    yield made
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def context(paths: Paths) -> Context:
+    return Context(paths=paths, workspace=secrets.token_hex(4))

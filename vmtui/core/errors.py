@@ -1,0 +1,64 @@
+"""The errors of the domain. Each class is one thing a caller can decide on; front ends map it to an exit code."""
+
+from __future__ import annotations
+
+from vmtui.host.faults import CommandFailed, Fault, MissingCapability
+
+__all__ = [
+    "CommandFailed",
+    "Conflict",
+    "Fault",
+    "InvalidInput",
+    "LockHeld",
+    "MissingCapability",
+    "NotFound",
+    "NotPermitted",
+    "OperationFailed",
+    "ProfileInvalid",
+    "ReadinessTimeout",
+    "ResourceBusy",
+]
+
+
+class NotFound(Fault):
+    """No such resource, backend or file."""
+
+
+class Conflict(Fault):
+    """Something that is not ours, or another resource, already has what this one needs (a port, a subnet, a name)."""
+
+
+class ResourceBusy(Fault):
+    """The resource is in use, and the request would damage its user."""
+
+
+class NotPermitted(Fault):
+    """The action is not possible in this phase, or the backend lacks the role."""
+
+
+class InvalidInput(Fault):
+    """A file or value from outside is not what it must be: not an image, not a kernel, a wrong digest."""
+
+
+class ProfileInvalid(InvalidInput):
+    """The profile cannot be used. `where` is FILE:LINE, `key` the dotted key."""
+
+    def __init__(self, message: str, *, where: str = "", key: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.where = where
+        self.key = key
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.key, self.message) if part)
+
+
+class OperationFailed(Fault):
+    """A step of an apply failed; the cause is chained."""
+
+
+class LockHeld(Fault):
+    """Another vmtui changes this workspace right now."""
+
+
+class ReadinessTimeout(Fault):
+    """A resource runs but did not become ready in time; `details` has the tail of its log."""

@@ -1,0 +1,1 @@
+"""The execution core that every front end drives."""

@@ -1,0 +1,76 @@
+"""Finds backends by entry point. A backend is imported when it is needed, and no earlier."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import msgspec
+
+from vmtui.core.backend import Backend, Context
+from vmtui.core.errors import NotFound
+from vmtui.core.resource import Kind, Ref
+
+GROUP = "vmtui.backend"
+FAKE = "fake"
+
+
+@cache
+def _entries() -> dict[tuple[Kind, str], EntryPoint]:
+    found: dict[tuple[Kind, str], EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        kind, _, name = entry.name.partition(".")
+        if kind not in set(Kind) or not name:
+            raise NotFound(f"entry point {entry.name!r} in group {GROUP} is not named KIND.BACKEND")
+        key = (Kind(kind), name)
+        if key in found and found[key].value != entry.value:
+            raise NotFound(f"backend {entry.name} is offered twice: {found[key].value} and {entry.value}")
+        found[key] = entry
+    return found
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """The backends of a kind, without importing any."""
+    return tuple(sorted(name for of, name in _entries() if of is kind))
+
+
+def load(kind: Kind, name: str) -> type[Backend[Any]]:
+    """Import one backend's class. Raises NotFound that lists those there are."""
+    entry = _entries().get((kind, name))
+    if entry is None:
+        raise NotFound(f"kind {kind} has no backend {name!r}", hint=f"use auto or one of: {', '.join(names(kind))}")
+    loaded: type[Backend[Any]] = entry.load()
+    return loaded
+
+
+def option_types(kind: Kind) -> dict[str, type[msgspec.Struct] | None]:
+    """The sub-table type of each backend of a kind; imports them (the profile loader's OptionTypes)."""
+    return {name: load(kind, name).options_type for name in names(kind)}
+
+
+class Registry:
+    """The backends of one workspace, each constructed at most once."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._made: dict[tuple[Kind, str], Backend[Any]] = {}
+
+    def get(self, kind: Kind, name: str) -> Backend[Any]:
+        """Raises NotFound."""
+        key = (kind, name)
+        if key not in self._made:
+            self._made[key] = load(kind, name)(self.context)
+        return self._made[key]
+
+    def of(self, ref: Ref, name: str) -> Backend[Any]:
+        return self.get(ref.kind, name)
+
+    def every(self, kind: Kind) -> tuple[Backend[Any], ...]:
+        """All backends of a kind."""
+        return tuple(self.get(kind, name) for name in names(kind))
+
+    async def aclose(self) -> None:
+        for backend in self._made.values():
+            await backend.aclose()
+        self._made.clear()

@@ -1,0 +1,1 @@
+"""The host below us: paths, processes, capability probes. Knows nothing of resources."""

@@ -1,0 +1,249 @@
+"""Outside commands and the identity of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import select
+import shutil
+import signal as signals
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from vmtui.host.faults import CommandFailed, MissingCapability
+
+STDERR_TAIL_BYTES = 4096
+
+PACKAGES = {
+    "skopeo": "skopeo",
+    "runc": "runc",
+    "crun": "crun",
+    "conmon": "conmon",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "dnsmasq": "dnsmasq-base",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resource limits of a child that reads hostile input. None leaves a limit as it is."""
+
+    address_space_bytes: int | None = None
+    cpu_s: int | None = None
+    file_size_bytes: int | None = None
+
+    def apply(self) -> None:
+        for which, value in (
+            (resource.RLIMIT_AS, self.address_space_bytes),
+            (resource.RLIMIT_CPU, self.cpu_s),
+            (resource.RLIMIT_FSIZE, self.file_size_bytes),
+        ):
+            if value is not None:
+                resource.setrlimit(which, (value, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a command that succeeded (or was allowed to fail) left behind."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def which(tool: str) -> str:
+    """The absolute path of `tool`. Raises MissingCapability that names the Debian package.
+
+    Beside each `bin` of PATH its `sbin` is searched too, since a plain user's PATH lacks those.
+    """
+    path = os.environ.get("PATH", os.defpath)
+    beside = [entry[:-3] + "sbin" for entry in path.split(":") if entry.endswith("/bin")]
+    found = shutil.which(tool, path=":".join([path, *beside]))
+    if found is None:
+        raise MissingCapability(f"{tool} is not in PATH", hint=f"apt-get install {PACKAGES.get(tool, tool)}")
+    return found
+
+
+async def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    stdin: bytes | None = None,
+    timeout: float | None = 60.0,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    pass_fds: Sequence[int] = (),
+    on_stdout: Callable[[bytes], None] | None = None,
+) -> Completed:
+    """Run a command to its end and return its output.
+
+    `argv[0]` is looked up with `which`. The child is killed and reaped on time-out and on cancellation. With
+    `on_stdout`, chunks of stdout are handed over as they come (and still returned). Raises MissingCapability,
+    CommandFailed (non-zero code with `check`, or time-out).
+    """
+    tool = os.fspath(argv[0])
+    path = tool if "/" in tool else which(tool)
+    process = await asyncio.create_subprocess_exec(
+        path,
+        *[os.fspath(arg) for arg in argv[1:]],
+        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=None if env is None else {**os.environ, **env},
+        cwd=cwd,
+        pass_fds=pass_fds,
+        preexec_fn=limits.apply if limits is not None else None,
+    )
+    name = Path(tool).name
+    try:
+        async with asyncio.timeout(timeout):
+            if on_stdout is None:
+                stdout, stderr = await process.communicate(stdin)
+            else:
+                stdout, stderr = await _stream(process, stdin, on_stdout)
+    except TimeoutError:
+        raise CommandFailed(f"{name} did not end within {timeout:g} s", code=-signals.SIGKILL) from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    code = process.returncode
+    assert code is not None
+    if check and code != 0:
+        raise CommandFailed(f"{name} failed with code {code}", code=code, details=tail(stderr or stdout))
+    return Completed(code, stdout, stderr)
+
+
+async def _stream(
+    process: asyncio.subprocess.Process, stdin: bytes | None, on_stdout: Callable[[bytes], None]
+) -> tuple[bytes, bytes]:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    chunks: list[bytes] = []
+
+    async def pump(stream: asyncio.StreamReader) -> None:
+        while chunk := await stream.read(65536):
+            chunks.append(chunk)
+            on_stdout(chunk)
+
+    async def feed() -> None:
+        if process.stdin is not None:
+            process.stdin.write(stdin or b"")
+            with contextlib.suppress(ConnectionError):
+                await process.stdin.drain()
+            process.stdin.close()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pump(process.stdout))
+        group.create_task(feed())
+        errors = group.create_task(process.stderr.read())
+    await process.wait()
+    return b"".join(chunks), errors.result()
+
+
+def tail(output: bytes, limit: int = STDERR_TAIL_BYTES) -> str:
+    """The last bytes of a tool's output as text that is safe to print: no control characters but newlines."""
+    text = output[-limit:].decode("utf-8", "replace").strip()
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
+@cache
+def boot_id() -> str:
+    """This boot of the kernel (random(4), /proc/sys/kernel/random/boot_id)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process that cannot be confused with a later one of the same pid.
+
+    `start_ticks` is field 22 of /proc/PID/stat (proc(5)), clock ticks since boot.
+    """
+
+    pid: int
+    start_ticks: int
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        """The identity of a live process, or None if there is none (a zombie counts as gone)."""
+        stat = _stat(pid)
+        return None if stat is None else cls(pid, stat, boot_id())
+
+    @property
+    def alive(self) -> bool:
+        return self.boot == boot_id() and _stat(self.pid) == self.start_ticks
+
+    @property
+    def started_at(self) -> float:
+        """Unix time of the start, to a clock tick."""
+        ticks: int = os.sysconf("SC_CLK_TCK")
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.time() - since_boot + self.start_ticks / ticks
+
+    def signal(self, number: int) -> bool:
+        """Send a signal through a pidfd, so that a recycled pid is never hit; False if the process is gone."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except (ProcessLookupError, OSError):
+            return False
+        try:
+            if not self.alive:
+                return False
+            signals.pidfd_send_signal(fd, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(fd)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the process is gone; False if it is still there after `timeout` seconds."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError:
+            return True
+        try:
+            if not self.alive:
+                return True
+            loop = asyncio.get_running_loop()
+            gone = asyncio.Event()
+            loop.add_reader(fd, gone.set)
+            try:
+                async with asyncio.timeout(timeout):
+                    await gone.wait()
+            except TimeoutError:
+                return bool(select.select([fd], [], [], 0)[0])
+            finally:
+                loop.remove_reader(fd)
+            return True
+        finally:
+            os.close(fd)
+
+    async def end(self, *, grace_s: float = 5.0, first: int = signals.SIGTERM) -> None:
+        """Ask with `first`, then SIGKILL after `grace_s`. Returns when the process is gone."""
+        if self.signal(first) and not await self.wait(grace_s):
+            self.signal(signals.SIGKILL)
+            await self.wait(10.0)
+
+
+def _stat(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else int(fields[19])

@@ -1,0 +1,1 @@
+"""Profiles: TOML to specs, and references to an order."""

@@ -1,0 +1,1 @@
+"""The container runtime layer: images, layers, bundles, and the runc/crun driver."""

@@ -1,0 +1,1 @@
+"""The WASM host process, `python -m vmtui.sandbox`: one module, one process."""
