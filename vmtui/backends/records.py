@@ -34,7 +34,7 @@ class Records(Generic[S]):
     def __init__(self, context: Context, kind: str, spec_type: type[S], backend: str, options_type: Any = None) -> None:
         self._context = context
         self._root_kind = kind
-        self._spec_type = spec_type
+        self._record_type: Any = Record.__class_getitem__(spec_type)
         self._backend = backend
         self._options_type = options_type
 
@@ -57,7 +57,7 @@ class Records(Generic[S]):
         """The record, None if there is none, or if it is not of this workspace and backend, or cannot be read."""
         try:
             data = (self._context.resource_dir(ref) / RECORD).read_bytes()
-            raw = from_json(data, Record[self._spec_type])
+            raw: Record[S] = from_json(data, self._record_type)
         except (OSError, msgspec.MsgspecError):
             return None
         if self._context.owned(raw.mark) != ref or raw.desired.backend != self._backend:
@@ -66,7 +66,7 @@ class Records(Generic[S]):
             options = msgspec.convert(raw.desired.options, self._options_type)
             desired = msgspec.structs.replace(raw.desired, options=options)
             return msgspec.structs.replace(raw, desired=desired)
-        return raw  # type: ignore[no-any-return]
+        return raw
 
     def refs(self) -> Iterator[Ref]:
         """The refs of all directories of this kind, readable record or not."""
