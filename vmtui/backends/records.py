@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Records(Generic[S]):
     def __init__(self, context: Context, kind: str, spec_type: type[S], backend: str, options_type: Any = None) -> None:
         self._context = context
         self._root_kind = kind
-        self._record_type: Any = Record.__class_getitem__(spec_type)
+        self._record_type: Any = cast(Any, Record)[spec_type]
         self._backend = backend
         self._options_type = options_type
 
