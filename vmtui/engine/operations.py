@@ -1,0 +1,318 @@
+"""Carries out plans: steps run concurrently along the graph, each journaled before it acts, each with its undo."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable
+from vmtui.core.errors import Fault, NotPermitted, OperationFailed
+from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
+from vmtui.core.lifecycle import UP
+from vmtui.core.resource import Ref
+from vmtui.core.specs import DiskSpec, Workload
+from vmtui.core.units import Size
+from vmtui.engine.plan import Plan, Step, make_steps
+from vmtui.engine.registry import Registry
+from vmtui.engine.store import Applied, Intent, Store, with_options
+from vmtui.engine.wiring import Wiring
+
+Emit = Callable[[Event], None]
+Undo = tuple[Ref, str, Callable[[], Awaitable[None]]]
+MOST_AT_ONCE = 24
+DEFAULT_GRACE_S = 10.0
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """How an apply ended. `undo` is what would take it back, last step last."""
+
+    result: Literal["converged", "kept", "rolled-back"]
+    changes: int
+    failure: Fault | None = None
+    failed: Ref | None = None
+    undo: list[Undo] = []
+
+
+class Operations:
+    """The acts on resources, one method each, used by plans, by verbs and by restart policies alike."""
+
+    def __init__(self, registry: Registry, store: Store) -> None:
+        self.registry = registry
+        self.store = store
+        self.wiring = Wiring(registry, store)
+
+    def backend(self, desired: Desired[Any]) -> Backend[Any]:
+        return self.registry.get(desired.ref.kind, desired.backend)
+
+    def typed(self, row: Applied) -> Desired[Any]:
+        """What a row was made from, its options as the backend knows them."""
+        return with_options(row.desired, self.backend(row.desired).options_type)
+
+    async def create(self, desired: Desired[Any], report: Callable[[Progress], None]) -> None:
+        await self.backend(desired).create(desired, report)
+        self.store.put(desired, Intent.UP)
+
+    async def start(self, desired: Desired[Any], report: Callable[[Progress], None]) -> None:
+        """Plug it in and start it; unplugged again if it does not start."""
+        backend = self.backend(desired)
+        if not isinstance(backend, Runnable):
+            raise NotPermitted(f"{desired.ref}: backend {backend.name} cannot start it")
+        self.store.set_intent(desired.ref, Intent.UP)
+        attachments = await self.wiring.attach(desired)
+        try:
+            await backend.start(desired.ref, attachments, report)
+        except BaseException:
+            await asyncio.shield(self.wiring.detach(desired, forget=False))
+            raise
+
+    async def stop(self, desired: Desired[Any], *, grace_s: float | None = None) -> None:
+        """Recorded before it acts, so that no restart policy works against it."""
+        backend = self.backend(desired)
+        if not isinstance(backend, Runnable):
+            raise NotPermitted(f"{desired.ref}: backend {backend.name} cannot stop it")
+        self.store.set_intent(desired.ref, Intent.STOPPED)
+        await backend.stop(desired.ref, grace_s=grace(desired) if grace_s is None else grace_s)
+        await self.wiring.detach(desired, forget=False)
+
+    async def delete(self, ref: Ref, backend_name: str, row: Applied | None, *, purge: bool) -> None:
+        backend = self.registry.get(ref.kind, backend_name)
+        if row is not None:
+            self.store.set_intent(ref, Intent.STOPPED)
+            if isinstance(backend, Runnable):
+                await backend.stop(ref, grace_s=grace(row.desired))
+        await backend.delete(ref, purge=purge)
+        if row is not None and ref.kind.runs:
+            await self.wiring.detach(row.desired, forget=True)
+        self.store.remove(ref)
+
+
+def grace(desired: Desired[Any]) -> float:
+    return float(desired.spec.stop_grace_period) if isinstance(desired.spec, Workload) else DEFAULT_GRACE_S
+
+
+class Run:
+    """One execution of one plan."""
+
+    def __init__(self, operations: Operations, plan: Plan, emit: Emit) -> None:
+        self._operations = operations
+        self._store = operations.store
+        self._plan = plan
+        self._emit = emit
+        self._run = secrets.token_hex(4)
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._undo: list[Undo] = []
+        self._failure: tuple[Ref, BaseException] | None = None
+
+    async def execute(self, on_failure: Literal["keep", "rollback"]) -> Outcome:
+        """Carry out all steps. A failure stops what has not begun; then it is taken back, or kept as it is.
+
+        Cancellation is a failure that is taken back (or kept) before it goes on.
+        """
+        steps = make_steps(self._plan)
+        changes = len(self._plan.changes)
+        try:
+            await self._all(steps)
+        except BaseException as error:
+            cancelled = not isinstance(error, Exception)
+            if on_failure == "rollback":
+                await asyncio.shield(roll_back(self._undo, self._emit, self._store))
+            if cancelled or self._failure is None:
+                raise
+            ref, cause = self._failure
+            return Outcome(
+                result="rolled-back" if on_failure == "rollback" else "kept",
+                changes=changes,
+                failure=cause if isinstance(cause, Fault) else unexpected(ref, cause),
+                failed=ref,
+            )
+        return Outcome(result="converged", changes=changes, undo=self._undo)
+
+    async def _all(self, steps: Sequence[Step]) -> None:
+        done = [asyncio.Event() for _ in steps]
+
+        async def one(number: int, step: Step) -> None:
+            for before in step.after:
+                await done[before].wait()
+            async with self._slots:
+                await self._step(number, len(steps), step)
+            done[number].set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, step in enumerate(steps):
+                    group.create_task(one(number, step))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _step(self, number: int, total: int, step: Step) -> None:
+        ref, verb = step.change.ref, step.verb
+        self._tell(StepStarted(at=time.time(), ref=ref, action=verb, step=number + 1, steps=total))
+        began = time.monotonic()
+        entry = self._store.journal_begin(self._run, ref, verb)
+
+        def report(progress: Progress) -> None:
+            self._tell(
+                StepProgressed(
+                    at=time.time(), ref=ref, action=verb, message=progress.message, fraction=progress.fraction
+                )
+            )
+
+        try:
+            undo = await self._act(step, report)
+        except BaseException as error:
+            if self._failure is None and isinstance(error, Exception):
+                self._failure = (ref, error)
+            message = str(error) or type(error).__name__
+            self._end(step, "failed" if isinstance(error, Exception) else "cancelled", began, message)
+            self._store.journal_end(entry)  # the backend has undone it
+            raise
+        if undo is not None:
+            self._undo.append((ref, verb, undo))
+        self._store.journal_end(entry)
+        self._end(step, "done", began, "")
+
+    def _tell(self, event: Event) -> None:
+        self._emit(event)
+
+    def _end(self, step: Step, result: str, began: float, message: str) -> None:
+        ref, verb = step.change.ref, step.verb
+        self._store.record(ref, verb, result, message)
+        elapsed = time.monotonic() - began
+        self._tell(StepEnded(at=time.time(), ref=ref, action=verb, result=result, elapsed_s=elapsed, message=message))
+
+    async def _act(self, step: Step, report: Callable[[Progress], None]) -> Callable[[], Awaitable[None]] | None:
+        """Do one step; returns what takes it back."""
+        change, act = step.change, self._operations
+        ref, want, was = change.ref, change.desired, change.before
+        quiet = _quiet
+        if step.verb == "delete":
+            await act.delete(
+                ref, change.backend if was is None else was.desired.backend, was, purge=self._purges(change)
+            )
+            if was is None or change.data_loss:
+                return None
+            old, was_up = act.typed(was), change.was_up
+
+            async def make_again() -> None:
+                await act.create(old, quiet)
+                if was_up and ref.kind.runs:
+                    await act.start(old, quiet)
+
+            return make_again
+        assert want is not None
+        if step.verb == "create":
+            mending = change.action not in ("create", "recreate")
+            await act.create(want, report)
+
+            async def unmake() -> None:
+                await act.delete(ref, want.backend, act.store.get(ref), purge=True)
+
+            return None if mending else unmake
+        if step.verb == "start":
+            await act.start(want, report)
+            act.store.put(want, Intent.UP)
+
+            async def stop() -> None:
+                await act.stop(want)
+                if was is not None:
+                    act.store.put(was.desired, was.intent)
+
+            return stop
+        if step.verb == "stop":
+            before = want if was is None else act.typed(was)
+            await act.stop(before)
+
+            async def start() -> None:
+                await act.start(before, quiet)
+
+            return start
+        return await self._act_in_place(step.verb, change.desired, was, report)
+
+    def _purges(self, change: Any) -> bool:
+        """Data goes where the plan said so: `--purge`, and disks that are made anew."""
+        return self._plan.purge or bool(change.data_loss)
+
+    async def _act_in_place(
+        self, verb: str, want: Desired[Any] | None, was: Applied | None, report: Callable[[Progress], None]
+    ) -> Callable[[], Awaitable[None]] | None:
+        act, store = self._operations, self._store
+        assert want is not None
+        backend = act.backend(want)
+        if verb == "resize":
+            spec = want.spec
+            if not isinstance(backend, Resizable) or not isinstance(spec, DiskSpec):
+                raise NotPermitted(f"{want.ref}: backend {backend.name} cannot resize it")
+            await backend.resize(want, shrink=spec.shrink, report=report)
+            store.put(want, Intent.UP)
+            if was is not None and _grew(was.desired.spec, spec):
+                return self._kept_size(want.ref)
+            return None
+        if verb == "resume":
+            if not isinstance(backend, Pausable):
+                raise NotPermitted(f"{want.ref}: backend {backend.name} cannot resume it")
+            await backend.resume(want.ref)
+            store.put(want, Intent.UP)
+
+            async def pause() -> None:
+                await backend.pause(want.ref)
+
+            return pause
+        if verb == "reconnect":
+            if not isinstance(backend, Reconnectable):
+                raise NotPermitted(f"{want.ref}: backend {backend.name} cannot plug it in while it runs")
+            await backend.reconnect(want.ref, await act.wiring.ports(want))
+            store.put(want, Intent.UP)
+            return None
+        store.put(want, Intent.UP)
+        if was is None:
+            return None
+
+        async def restore() -> None:
+            store.put(was.desired, was.intent)
+
+        return restore
+
+    def _kept_size(self, ref: Ref) -> Callable[[], Awaitable[None]]:
+        async def keep() -> None:
+            message = f"{ref} keeps its new size: shrinking it back could cut off data"
+            self._tell(Diagnostic(at=time.time(), level="warning", message=message, ref=ref, code="size-kept"))
+
+        return keep
+
+
+def _quiet(progress: Progress) -> None:
+    """Undo steps report as whole steps."""
+
+
+def _grew(before: object, after: DiskSpec) -> bool:
+    old = before.size if isinstance(before, DiskSpec) else None
+    return old is not None and after.size is not None and after.size > Size(old)
+
+
+def unexpected(ref: Ref, cause: BaseException) -> OperationFailed:
+    """A defect of ours, or a fault of the host that no backend foresaw, as an error for people."""
+    fault = OperationFailed(f"{ref}: {type(cause).__name__}: {cause}", hint="vmtui doctor")
+    fault.__cause__ = cause
+    return fault
+
+
+async def roll_back(undo: list[Undo], emit: Emit, store: Store) -> None:
+    """Take steps back, last first. One that cannot be is told, and does not keep the others."""
+    while undo:
+        ref, verb, act = undo.pop()
+        began = time.monotonic()
+        entry = store.journal_begin("undo", ref, f"undo {verb}")
+        try:
+            await act()
+            result, message = "undone", ""
+        except Exception as error:
+            result, message = "failed", f"cannot take back {verb}: {error}"
+        store.journal_end(entry)
+        store.record(ref, verb, result, message)
+        elapsed = time.monotonic() - began
+        emit(StepEnded(at=time.time(), ref=ref, action=verb, result=result, elapsed_s=elapsed, message=message))

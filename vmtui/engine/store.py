@@ -1,0 +1,237 @@
+"""What should exist: one SQLite database per workspace. It never says that something runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vmtui.core.backend import Context, Desired
+from vmtui.core.errors import Fault
+from vmtui.core.resource import Kind, Ref
+from vmtui.core.specs import SPECS, Spec, decode, from_json, to_json
+from vmtui.host.files import write_atomic
+from vmtui.host.paths import Paths
+
+SCHEMA_VERSION = 1
+EVENTS_KEPT = 10_000
+BY_REF = " where profile = ? and kind = ? and name = ?"
+SCHEMA = """
+create table if not exists resource (
+    profile text not null, kind text not null, name text not null,
+    backend text not null, desired blob not null, intent text not null,
+    restarts integer not null default 0, ready text not null default '', applied_at real not null,
+    primary key (profile, kind, name)
+) without rowid;
+create table if not exists profile (name text primary key, path text not null, applied_at real not null);
+create table if not exists journal (
+    id integer primary key, run text not null, ref text not null, verb text not null, at real not null
+);
+create table if not exists event (
+    id integer primary key, at real not null,
+    ref text not null, verb text not null, result text not null, message text not null
+);
+"""
+
+
+class Intent(StrEnum):
+    """What was last asked of a workload; a restart policy never works against it."""
+
+    UP = "up"
+    STOPPED = "stopped"
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """A row: what a resource was last made from, and what was asked of it since."""
+
+    desired: Desired[Any]
+    intent: Intent
+    restarts: int = 0
+    ready: str = ""
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the history. `result` is done, failed, undone or, for ends that nobody asked for, a phase."""
+
+    id: int
+    at: float
+    ref: str
+    verb: str
+    result: str
+    message: str = ""
+
+
+def open_context(paths: Paths) -> Context:
+    """The workspace's identity. It lives in a file of its own: a lost database must not orphan what carries it."""
+    file = paths.state / "workspace"
+    try:
+        paths.make()
+        if not file.exists():
+            draft = paths.state / f".workspace.{os.getpid()}"
+            write_atomic(draft, secrets.token_hex(4).encode())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, file)
+            draft.unlink()
+        identity = file.read_text().strip()
+    except OSError as error:
+        cause = f"cannot use the state directory {paths.state}: {error.strerror}"
+        raise Fault(cause, hint="export XDG_STATE_HOME=FOLDER") from None
+    if len(identity) != 8 or not set(identity) <= set("0123456789abcdef"):
+        raise Fault(f"{file} is damaged: it must hold eight hex digits", hint=f"mv {file} {file}.damaged")
+    return Context(paths=paths, workspace=identity)
+
+
+class Store:
+    """The database. Every method is one transaction; readers never wait (WAL)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = normal")
+            version = self._db.execute("pragma user_version").fetchone()[0]
+            if version == 0:
+                self._db.executescript(SCHEMA)
+                self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise Fault(f"{path} was written by another version of vmtui (schema {version})", hint="update vmtui")
+        except sqlite3.DatabaseError as error:
+            raise Fault(
+                f"{path} cannot be used: {error}",
+                hint=f"mv {path} {path}.damaged; apply your profiles again: what exists is found on the host",
+            ) from None
+
+    def close(self) -> None:
+        self._db.close()
+
+    # Resources
+
+    def put(self, desired: Desired[Any], intent: Intent) -> None:
+        ref = desired.ref
+        self._db.execute(
+            "insert into resource (profile, kind, name, backend, desired, intent, applied_at) values (?,?,?,?,?,?,?)"
+            " on conflict do update set backend = excluded.backend, desired = excluded.desired,"
+            " intent = excluded.intent, applied_at = excluded.applied_at",
+            (ref.profile, ref.kind, ref.name, desired.backend, to_json(desired), intent, time.time()),
+        )
+
+    def remove(self, ref: Ref) -> None:
+        self._db.execute("delete from resource" + BY_REF, _key(ref))
+
+    def get(self, ref: Ref) -> Applied | None:
+        row = self._db.execute(
+            "select desired, intent, restarts, ready from resource" + BY_REF,
+            _key(ref),
+        ).fetchone()
+        return None if row is None else _applied(ref.kind, *row)
+
+    def of_profile(self, profile: str) -> dict[Ref, Applied]:
+        rows = self._db.execute(
+            "select kind, name, desired, intent, restarts, ready from resource where profile = ?", (profile,)
+        )
+        return {Ref(profile, Kind(kind), name): _applied(Kind(kind), *rest) for kind, name, *rest in rows}
+
+    def everything(self) -> dict[Ref, Applied]:
+        return {ref: row for profile in self.profiles() for ref, row in self.of_profile(profile).items()}
+
+    def set_intent(self, ref: Ref, intent: Intent) -> None:
+        self._db.execute(
+            "update resource set intent = ?, restarts = 0" + BY_REF,
+            (intent, *_key(ref)),
+        )
+
+    def set_restarts(self, ref: Ref, restarts: int) -> None:
+        self._db.execute("update resource set restarts = ?" + BY_REF, (restarts, *_key(ref)))
+
+    def set_ready(self, ref: Ref, instance: str) -> None:
+        """Remember which instance (process) was seen ready: its log need not be read again."""
+        self._db.execute("update resource set ready = ?" + BY_REF, (instance, *_key(ref)))
+
+    # Profiles
+
+    def put_profile(self, name: str, path: str) -> None:
+        self._db.execute("insert or replace into profile values (?,?,?)", (name, path, time.time()))
+
+    def remove_profile(self, name: str) -> None:
+        self._db.execute("delete from profile where name = ?", (name,))
+
+    def profiles(self) -> tuple[str, ...]:
+        rows = self._db.execute("select name from profile union select profile from resource order by 1")
+        return tuple(name for (name,) in rows)
+
+    # Journal
+
+    def journal_begin(self, run: str, ref: Ref, verb: str) -> int:
+        cursor = self._db.execute(
+            "insert into journal (run, ref, verb, at) values (?,?,?,?)",
+            (run, str(ref), verb, time.time()),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def journal_end(self, entry: int) -> None:
+        self._db.execute("delete from journal where id = ?", (entry,))
+
+    def interrupted(self) -> dict[Ref, str]:
+        """Steps of runs that ended in the middle: the ref and what was being done to it."""
+        rows = self._db.execute("select ref, verb from journal order by id")
+        return {Ref.parse(ref): verb for ref, verb in rows}
+
+    def journal_settle(self, refs: Iterable[Ref]) -> None:
+        """Forget the open steps of these resources: they have been looked at and brought in order."""
+        self._db.executemany("delete from journal where ref = ?", [(str(ref),) for ref in refs])
+
+    # History
+
+    def record(self, ref: Ref, verb: str, result: str, message: str = "") -> None:
+        cursor = self._db.execute(
+            "insert into event (at, ref, verb, result, message) values (?,?,?,?,?)",
+            (time.time(), str(ref), verb, result, message),
+        )
+        if cursor.lastrowid is not None and cursor.lastrowid % 1000 == 0:
+            self._db.execute("delete from event where id <= ?", (cursor.lastrowid - EVENTS_KEPT,))
+
+    def history(self, *, limit: int | None, after: int = 0) -> list[Recorded]:
+        rows: Sequence[tuple[Any, ...]] = self._db.execute(
+            "select id, at, ref, verb, result, message from event where id > ? order by id desc limit ?",
+            (after, -1 if limit is None else limit),
+        ).fetchall()
+        return [
+            Recorded(id=number, at=at, ref=ref, verb=verb, result=result, message=message)
+            for number, at, ref, verb, result, message in reversed(rows)
+        ]
+
+
+def _key(ref: Ref) -> tuple[str, str, str]:
+    return ref.profile, ref.kind, ref.name
+
+
+class _Row(msgspec.Struct):
+    ref: Ref
+    backend: str
+    spec: msgspec.Raw
+    options: Any = None
+    spec_hash: str = ""
+
+
+def _applied(kind: Kind, desired: bytes, intent: str, restarts: int, ready: str) -> Applied:
+    row = msgspec.json.decode(desired, type=_Row)
+    spec: Spec = from_json(bytes(row.spec), SPECS[kind])
+    made = Desired(ref=row.ref, backend=row.backend, spec=spec, options=row.options, spec_hash=row.spec_hash)
+    return Applied(desired=made, intent=Intent(intent), restarts=restarts, ready=ready)
+
+
+def with_options(desired: Desired[Any], options_type: type[msgspec.Struct] | None) -> Desired[Any]:
+    """The same with its options in the backend's own type, as they were before they were stored."""
+    if options_type is None or desired.options is None or isinstance(desired.options, options_type):
+        return desired
+    return msgspec.structs.replace(desired, options=decode(desired.options, options_type))
