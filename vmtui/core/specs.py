@@ -81,6 +81,7 @@ class Workload(Spec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     restart: Restart = Restart.NO
     stop_grace_period: Duration = field(default_factory=lambda: Duration(10))
+    depends_on: tuple[str, ...] = ()  # "KIND/NAME" of workloads that are started before this one
 
 
 class VmSpec(Workload, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,7 +149,7 @@ SPECS: dict[Kind, type[Spec]] = {
 }
 
 # Changed without touching the resource: the engine alone acts on them.
-LIVE_FIELDS = frozenset({"backend", "labels", "ready", "restart", "stop_grace_period", "shrink"})
+LIVE_FIELDS = frozenset({"backend", "labels", "ready", "restart", "stop_grace_period", "depends_on", "shrink"})
 # Changed in place by a role of the backend; all other changes make the resource anew.
 RESIZE_FIELDS = frozenset({"size"})
 

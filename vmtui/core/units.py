@@ -21,8 +21,8 @@ class Size(int):
     def parse(cls, text: object) -> Self:
         """Raises ValueError with a message for people."""
         if isinstance(text, int) and not isinstance(text, bool):
-            value = float(text)
-        elif isinstance(text, str) and (match := SIZE.fullmatch(text.strip())):
+            return cls._bounded(text)
+        if isinstance(text, str) and (match := SIZE.fullmatch(text.strip())):
             unit = (match[2] or "").upper()
             if unit.endswith("IB"):
                 factor = BINARY_UNITS[unit[0] + "iB"]
@@ -32,10 +32,8 @@ class Size(int):
                 factor = BINARY_UNITS[unit + "iB"] if unit not in ("", "B") else 1
             if "." not in match[1]:
                 return cls._bounded(int(match[1]) * factor)
-            value = float(match[1]) * factor
-        else:
-            raise ValueError(f'{text!r} is not a size; write "512MiB" or "10GiB"')
-        return cls._bounded(int(value))
+            return cls._bounded(int(min(float(match[1]) * factor, 2.0 * MAX_SIZE)))  # int(inf) would raise
+        raise ValueError(f'{text!r} is not a size; write "512MiB" or "10GiB"')
 
     @classmethod
     def _bounded(cls, value: int) -> Self:

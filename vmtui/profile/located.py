@@ -1,0 +1,76 @@
+"""Paths in specs: relative to the profile's folder while they are in the file, absolute from here on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from vmtui.core.specs import ContainerSpec, DiskSpec, SandboxSpec, Spec, VmSpec
+from vmtui.core.units import Mount
+
+# containers-transports(5): those whose reference begins with a path, which ends at the first colon
+PATH_TRANSPORTS = ("oci:", "oci-archive:", "docker-archive:", "dir:")
+PACKAGE = "deb:"
+M = TypeVar("M", bound=Mount)
+
+
+class Unusable(ValueError):
+    """A path that cannot be written down as an absolute one."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def resolve(spec: Spec, folder: Path) -> Spec:
+    """The spec with every path absolute, `~` expanded. Raises Unusable."""
+    changed: dict[str, Any] = {}
+    if isinstance(spec, VmSpec):
+        changed = {"kernel": _file(spec.kernel, folder), "initrd": _file(spec.initrd, folder)}
+        changed["rootfs"] = _image("rootfs", spec.rootfs, folder)
+    elif isinstance(spec, ContainerSpec):
+        changed = {"image": _image("image", spec.image, folder), "volumes": _mounts(spec.volumes, folder)}
+    elif isinstance(spec, SandboxSpec):
+        changed = {"module": _file(spec.module, folder), "volumes": _mounts(spec.volumes, folder)}
+    elif isinstance(spec, DiskSpec):
+        changed = {"source": _file(spec.source, folder)}
+    if all(getattr(spec, field) == value for field, value in changed.items()):
+        return spec
+    return msgspec.structs.replace(spec, **changed)
+
+
+def _file(text: str | None, folder: Path) -> str | None:
+    return text if text is None or text.startswith(PACKAGE) else absolute(text, folder)
+
+
+def absolute(text: str, folder: Path) -> str:
+    """`text` as an absolute path without `.` and `..`; symbolic links are not followed."""
+    return os.path.normpath(folder / os.path.expanduser(text))
+
+
+def _image(field: str, text: str | None, folder: Path) -> str | None:
+    transport = next((prefix for prefix in PATH_TRANSPORTS if text is not None and text.startswith(prefix)), None)
+    if text is None or transport is None:
+        return text
+    path, colon, rest = text[len(transport) :].partition(":")
+    return transport + _without_colon(field, absolute(path, folder)) + colon + rest
+
+
+def _mounts(mounts: tuple[M, ...], folder: Path) -> tuple[M, ...]:
+    return tuple(
+        mount
+        if mount.is_volume and not mount.source.startswith("~")
+        else type(mount)(
+            _without_colon("volumes", absolute(mount.source, folder)), mount.target, read_only=mount.read_only
+        )
+        for mount in mounts
+    )
+
+
+def _without_colon(field: str, path: str) -> str:
+    if ":" in path:
+        raise Unusable(field, f"the path {path} has a colon, which ends a path here; move it or link to it")
+    return path
