@@ -13,8 +13,7 @@ import msgspec
 from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable
 from vmtui.core.errors import Fault, NotPermitted, OperationFailed
 from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
-from vmtui.core.lifecycle import UP
-from vmtui.core.resource import Ref
+from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Workload
 from vmtui.core.units import Size
 from vmtui.engine.plan import Plan, Step, make_steps
@@ -191,9 +190,7 @@ class Run:
         ref, want, was = change.ref, change.desired, change.before
         quiet = _quiet
         if step.verb == "delete":
-            await act.delete(
-                ref, change.backend if was is None else was.desired.backend, was, purge=self._purges(change)
-            )
+            await act.delete(ref, change.backend or _backend_of(was), was, purge=self._plan.purge or change.data_loss)
             if was is None or change.data_loss:
                 return None
             old, was_up = act.typed(was), change.was_up
@@ -210,7 +207,7 @@ class Run:
             await act.create(want, report)
 
             async def unmake() -> None:
-                await act.delete(ref, want.backend, act.store.get(ref), purge=True)
+                await act.delete(ref, want.backend, act.store.get(ref), purge=ref.kind is Kind.DISK)
 
             return None if mending else unmake
         if step.verb == "start":
@@ -232,10 +229,6 @@ class Run:
 
             return start
         return await self._act_in_place(step.verb, change.desired, was, report)
-
-    def _purges(self, change: Any) -> bool:
-        """Data goes where the plan said so: `--purge`, and disks that are made anew."""
-        return self._plan.purge or bool(change.data_loss)
 
     async def _act_in_place(
         self, verb: str, want: Desired[Any] | None, was: Applied | None, report: Callable[[Progress], None]
@@ -283,6 +276,10 @@ class Run:
             self._tell(Diagnostic(at=time.time(), level="warning", message=message, ref=ref, code="size-kept"))
 
         return keep
+
+
+def _backend_of(row: Applied | None) -> str:
+    return "" if row is None else row.desired.backend
 
 
 def _quiet(progress: Progress) -> None:

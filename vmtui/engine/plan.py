@@ -29,7 +29,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One resource that is not as declared, and what brings it there.
 
     `action` is create, recreate, mend, resize, start, resume, restart, reconnect, update or delete. `data_loss` says
-    that what cannot be made again goes (a disk's content).
+    that what cannot be made again goes (a disk's content). `backend` is the one that has it now, which may differ
+    from `desired.backend`.
     """
 
     ref: Ref
@@ -146,13 +147,12 @@ def decide(
     """What one declared resource needs, by itself."""
     ref, seen = want.ref, observed.get(want.ref)
     fields = diff(was.desired.spec if was else None, want.spec)
-    same = msgspec.structs.replace
 
     def change(action: str, reason: str, fields: tuple[FieldChange, ...] = fields, loss: bool = False) -> Change:
         running = seen is not None and seen.phase in UP
         return Change(
-            ref=ref, action=action, reason=reason, desired=want, before=was, backend=want.backend,
-            was_up=running, fields=fields, data_loss=loss,
+            ref=ref, action=action, reason=reason, desired=want, before=was,
+            backend=seen.backend if seen else want.backend, was_up=running, fields=fields, data_loss=loss,
         )  # fmt: skip
 
     if seen is None or seen.phase is Phase.ABSENT:
@@ -171,11 +171,8 @@ def decide(
     if seen.spec_hash != want.spec_hash and not data:
         names = ", ".join(field.name for field in fields) or "its options"
         return change(RECREATE, f"changed: {names}")
-    if (
-        isinstance(want.spec, DiskSpec)
-        and want.spec.size is not None
-        and seen.size_bytes not in (None, int(want.spec.size))
-    ):
+    size = want.spec.size if isinstance(want.spec, DiskSpec) else None
+    if size is not None and seen.size_bytes not in (None, int(size)):
         before = "" if seen.size_bytes is None else str(Size(seen.size_bytes))
         sizes = (FieldChange("size", before, str(size)),)
         return change(Action.RESIZE, "its size differs", sizes)
@@ -189,7 +186,7 @@ def decide(
         return change(action, "; ".join(lost))
     if was is None:
         return change(UPDATE, "it is adopted: the database did not know it", ())
-    if same(was.desired.spec, backend=want.spec.backend) != want.spec:
+    if msgspec.structs.replace(was.desired.spec, backend=want.spec.backend) != want.spec:
         return change(UPDATE, "changed in place: " + ", ".join(field.name for field in fields))
     return None
 

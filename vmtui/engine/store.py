@@ -145,7 +145,7 @@ class Store:
 
     def set_intent(self, ref: Ref, intent: Intent) -> None:
         self._db.execute(
-            "update resource set intent = ?, restarts = 0" + BY_REF,
+            "update resource set intent = ?" + BY_REF,
             (intent, *_key(ref)),
         )
 

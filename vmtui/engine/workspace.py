@@ -1,0 +1,418 @@
+"""The facade: the only thing that a front end calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+from vmtui.core.backend import (
+    Backend,
+    Desired,
+    ExecRequest,
+    ExecSession,
+    Executes,
+    HasConsole,
+    HasLogs,
+    Killable,
+    LogLine,
+    Measurable,
+    Pausable,
+    Probe,
+    Progress,
+    Terminal,
+    roles,
+)
+from vmtui.core.errors import (
+    Fault,
+    NotFound,
+    NotPermitted,
+)
+from vmtui.core.events import Event, ReadyReached, StepProgressed
+from vmtui.core.lifecycle import Action, Role, refusal
+from vmtui.core.resource import Kind, Ref, Sample, Status
+from vmtui.core.specs import Spec
+from vmtui.engine import endpoints, readiness, selection
+from vmtui.engine.lock import exclusive
+from vmtui.engine.operations import Emit, Operations, Outcome, Run, roll_back
+from vmtui.engine.plan import Plan, make_down_plan, make_plan
+from vmtui.engine.reap import reap
+from vmtui.engine.registry import Registry, names
+from vmtui.engine.store import Applied, Intent, Recorded, Store, open_context
+from vmtui.host.paths import Paths
+from vmtui.profile import graph
+from vmtui.profile.schema import Declared, Profile
+
+LOCK_WAIT_S = 3.0
+
+
+class Workspace:
+    """One user's resources: what should exist (the store), what does (the backends), and the acts between them."""
+
+    def __init__(self, registry: Registry, store: Store) -> None:
+        self.registry = registry
+        self.store = store
+        self.operations = Operations(registry, store)
+        self._lock = registry.context.paths.state / "lock"
+
+    @classmethod
+    async def open(cls, paths: Paths) -> Self:
+        """Raises Fault when the state directory or the database cannot be used."""
+        context = open_context(paths)
+        return cls(Registry(context), Store(paths.state / "state.db"))
+
+    async def aclose(self) -> None:
+        await self.registry.aclose()
+        self.store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # What is there
+
+    async def scan(self, kinds: Collection[Kind] | None = None) -> tuple[Status, ...]:
+        """Everything of this workspace that the host has, over all profiles and backends."""
+        wanted = [backend for kind in Kind if kinds is None or kind in kinds for backend in self.registry.every(kind)]
+        found = await self._scan(wanted)
+        return endpoints.complete(found, {ref: row.desired.spec for ref, row in self.store.everything().items()})
+
+    async def _scan(self, backends: Iterable[Backend[Any]]) -> list[Status]:
+        results = await asyncio.gather(*(backend.scan() for backend in backends))
+        return [status for found in results for status in found]
+
+    async def inspect(self, ref: Ref) -> Status:
+        """One resource with all facts, its addresses and endpoints. Raises NotFound."""
+        row = self.store.get(ref)
+        status = await self._find(ref, row)
+        networks = [
+            await self.inspect_or_none(Ref(ref.profile, Kind.NETWORK, name))
+            for name in (getattr(row.desired.spec, "networks", ()) if row else ())
+        ]
+        known = {} if row is None else {ref: row.desired.spec}
+        return endpoints.complete([status, *filter(None, networks)], known)[0]
+
+    async def inspect_or_none(self, ref: Ref) -> Status | None:
+        row = self.store.get(ref)
+        with contextlib.suppress(NotFound):
+            return await self._find(ref, row)
+        return None
+
+    async def _find(self, ref: Ref, row: Applied | None) -> Status:
+        if row is not None:
+            return await self.registry.get(ref.kind, row.desired.backend).inspect(ref)
+        for backend in self.registry.every(ref.kind):
+            with contextlib.suppress(NotFound):
+                return await backend.inspect(ref)
+        raise NotFound(f"there is no {ref}", hint="vmtui ls")
+
+    def profiles(self) -> tuple[str, ...]:
+        """The profiles that the store knows."""
+        return self.store.profiles()
+
+    def applied(self, ref: Ref) -> Desired[Any] | None:
+        """What it was last made from, None if the database does not know."""
+        row = self.store.get(ref)
+        return None if row is None else self.operations.typed(row)
+
+    def resolve(self, text: str, statuses: Sequence[Status]) -> Ref:
+        """PROFILE/KIND/NAME, KIND/NAME or NAME to the one resource that it means. Raises NotFound."""
+        known = {status.ref for status in statuses} | set(self.store.everything())
+        parts = text.split("/")
+        fits = sorted(ref for ref in known if [ref.profile, ref.kind, ref.name][-len(parts) :] == parts)
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise NotFound(f"{text!r} can mean {', '.join(map(str, fits))}", hint="write the full name")
+        close = difflib.get_close_matches(text, [name for ref in known for name in (str(ref), ref.short, ref.name)], 1)
+        raise NotFound(f"there is no resource {text!r}", hint=f"did you mean {close[0]}?" if close else "vmtui ls")
+
+    # Plans
+
+    async def plan(
+        self, profile: Profile, *, only: Sequence[str] = (), recreate: Sequence[str] = (), prune: bool = True
+    ) -> Plan:
+        """What would make the host as `profile` says. Changes nothing.
+
+        `only` restricts it to these resources and what they need; `recreate` names resources, or is ("all",).
+        Raises ProfileInvalid, Conflict, MissingCapability for what could not be carried out.
+        """
+        declared = {item.ref: item for item in profile.resources}
+        needs = _needs(profile.resources)
+        chosen = set(declared) if not only else _closure(self._named(profile.name, only, declared), needs)
+        again = set(declared) if "all" in recreate else self._named(profile.name, recreate, declared)
+        applied = self.store.of_profile(profile.name)
+        observed = {status.ref: status for status in await self.scan() if status.ref.profile == profile.name}
+        desired = {
+            ref: await selection.desired(self.registry, item, applied.get(ref), observed.get(ref))
+            for ref, item in declared.items()
+            if ref in chosen
+        }
+        plan = make_plan(
+            profile.name,
+            desired,
+            {ref: needs[ref] for ref in desired},
+            applied,
+            observed,
+            roles=lambda ref: roles(self.operations.backend(desired[ref])),
+            recreate=again & chosen,
+            interrupted=self.store.interrupted(),
+            prune=prune and not only,
+            path=str(profile.path),
+        )
+        await selection.preflight(self.registry, plan, declared)
+        return plan
+
+    def _named(self, profile: str, texts: Sequence[str], known: Collection[Ref]) -> set[Ref]:
+        found = set()
+        for text in texts:
+            fits = [ref for ref in known if text in (str(ref), ref.short, ref.name)]
+            if len(fits) != 1:
+                problem = "is ambiguous" if fits else "is not in it"
+                raise NotFound(f"profile {profile}: {text!r} {problem}", hint=", ".join(sorted(r.short for r in known)))
+            found.update(fits)
+        return found
+
+    async def plan_down(self, profile: str, *, purge: bool, only: Sequence[str] = ()) -> Plan:
+        """What would remove a profile, without its file. Raises NotFound if nothing of it is known or there."""
+        applied = self.store.of_profile(profile)
+        observed = {status.ref: status for status in await self.scan() if status.ref.profile == profile}
+        if not applied and not observed and profile not in self.store.profiles():
+            known = ", ".join(self.profiles()) or "none"
+            raise NotFound(f"nothing of a profile {profile!r} is here", hint=f"profiles that are: {known}")
+        chosen = self._named(profile, only, {*applied, *observed}) if only else None
+        return make_down_plan(profile, applied, observed, purge=purge, only=chosen)
+
+    # Acts
+
+    @contextlib.asynccontextmanager
+    async def changing(self, purpose: str, *, wait_s: float = LOCK_WAIT_S) -> AsyncIterator[None]:
+        """Hold the workspace's lock. Raises LockHeld."""
+        async with exclusive(self._lock, wait_s=wait_s, purpose=purpose):
+            yield
+
+    async def apply(self, plan: Plan, *, emit: Emit, on_failure: Literal["keep", "rollback"] = "rollback") -> Outcome:
+        """Carry out a plan. A failing step is in the outcome; raises LockHeld, and CancelledError after clean-up."""
+        if plan.empty:
+            if plan.down:
+                self.store.remove_profile(plan.profile)
+            return Outcome(result="converged", changes=0)
+        async with self.changing(f"apply {plan.profile}"):
+            if not plan.down:
+                self.store.put_profile(plan.profile, plan.path)
+            try:
+                return await Run(self.operations, plan, emit).execute(on_failure)
+            finally:
+                self.store.journal_settle(change.ref for change in plan.changes)
+                self._forget_profile(plan)
+
+    def _forget_profile(self, plan: Plan) -> None:
+        if not self.store.of_profile(plan.profile):
+            self.store.remove_profile(plan.profile)
+
+    async def roll_back(self, plan: Plan, outcome: Outcome, *, emit: Emit) -> None:
+        """Take back what an apply did, after it succeeded but did not become ready."""
+        async with self.changing(f"roll back {plan.profile}", wait_s=30.0):
+            await roll_back(outcome.undo, emit, self.store)
+            self._forget_profile(plan)
+
+    async def wait_ready(self, refs: Iterable[Ref], *, timeout: float | None, emit: Emit) -> tuple[Status, ...]:
+        """Wait for all of them at once; their statuses. Raises ReadinessTimeout, OperationFailed for the first."""
+        began = time.monotonic()
+
+        async def one(ref: Ref) -> Status:
+            row = self.store.get(ref)
+            if row is None:
+                raise NotFound(f"{ref} is not applied", hint="vmtui ls")
+            status = await readiness.wait(self, ref, row.desired.spec, seen=row.ready, timeout=timeout)
+            instance = readiness.instance(status)
+            if instance and instance != row.ready:
+                self.store.set_ready(ref, instance)
+            elapsed = time.monotonic() - began
+            emit(ReadyReached(at=time.time(), ref=ref, elapsed_s=elapsed, endpoints=status.endpoints))
+            return status
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(ref)) for ref in refs]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return tuple(task.result() for task in tasks)
+
+    async def act(
+        self, ref: Ref, action: Action, *, emit: Emit, grace_s: float | None = None, purge: bool = False
+    ) -> Status | None:
+        """One verb on one resource; its status then, None once deleted. Raises NotPermitted, NotFound, LockHeld."""
+        async with self.changing(f"{action} {ref}"):
+            row = self.store.get(ref)
+            if action is Action.DELETE:
+                await self._delete(ref, row, purge=purge)
+                return None
+            status = await self._find(ref, row)
+            backend = self.registry.get(ref.kind, status.backend)
+            if (why := refusal(action, status.phase, roles(backend))) is not None:
+                raise NotPermitted(f"{action} {ref}: {why}")
+            try:
+                await self._act(backend, row, status, action, grace_s, _progress(emit, ref, action))
+            except Fault as fault:
+                self.store.record(ref, action, "failed", str(fault))
+                raise
+            self.store.record(ref, action, "done")
+        return await self.inspect(ref)
+
+    async def _delete(self, ref: Ref, row: Applied | None, *, purge: bool) -> None:
+        status = await self.inspect_or_none(ref)
+        if row is None and status is None:
+            raise NotFound(f"there is no {ref}", hint="vmtui ls")
+        if ref.kind is Kind.DISK and not purge:
+            raise NotPermitted(f"{ref} is data", hint=f"vmtui rm --purge {ref}")
+        users = [
+            str(other)
+            for other, other_row in self.store.of_profile(ref.profile).items()
+            if ref in {edge.provider for edge in graph.dependencies(_declared(other_row.desired))} and other != ref
+        ]
+        if users and not ref.kind.runs:
+            raise NotPermitted(f"{ref} is used by {', '.join(users)}", hint=f"vmtui rm {users[0]}")
+        backend = status.backend if status else row.desired.backend if row else ""
+        await self.operations.delete(ref, backend, row, purge=purge)
+        self.store.record(ref, Action.DELETE, "done")
+
+    async def reap(self, ref: Ref) -> None:
+        """What the parent of a workload asks for when it has ended: its restart policy, or its ports unplugged."""
+        await reap(self.operations, self.changing, ref)
+
+    async def _act(
+        self,
+        backend: Backend[Any],
+        row: Applied | None,
+        status: Status,
+        action: Action,
+        grace_s: float | None,
+        report: Callable[[Progress], None],
+    ) -> None:
+        ref = status.ref
+        if action in (Action.START, Action.STOP, Action.RESTART):
+            if row is None:
+                raise NotPermitted(f"{ref} is not in the database", hint="apply its profile: vmtui --profile FILE")
+            desired = self.operations.typed(row)
+            if action is not Action.START:
+                await self.operations.stop(desired, grace_s=grace_s)
+            if action is not Action.STOP:
+                self.store.set_restarts(ref, 0)
+                await self.operations.start(desired, report)
+        elif action is Action.KILL and isinstance(backend, Killable):
+            self.store.set_intent(ref, Intent.STOPPED)
+            await backend.kill(ref)
+        elif action is Action.PAUSE and isinstance(backend, Pausable):
+            await backend.pause(ref)
+        elif action is Action.RESUME and isinstance(backend, Pausable):
+            await backend.resume(ref)
+        else:
+            raise NotPermitted(f"{action} is not a verb of its own")
+
+    # Streams
+
+    async def _running(self, ref: Ref, action: Action) -> Backend[Any]:
+        status = await self._find(ref, self.store.get(ref))
+        backend = self.registry.get(ref.kind, status.backend)
+        if (why := refusal(action, status.phase, roles(backend))) is not None:
+            raise NotPermitted(
+                f"{action} {ref}: {why}", hint=f"vmtui start {ref}" if "it is" in why else "vmtui backends"
+            )
+        return backend
+
+    async def logs(self, ref: Ref, *, tail: int | None, follow: bool) -> AsyncIterator[LogLine]:
+        """Its log lines; hostile text. Raises NotPermitted, NotFound."""
+        backend = await self._running(ref, Action.LOGS)
+        assert isinstance(backend, HasLogs)
+        async with contextlib.aclosing(backend.logs(ref, tail=tail, follow=follow)) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                yield line
+
+    async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
+        """Run a command inside. Raises NotPermitted, NotFound."""
+        backend = await self._running(ref, Action.EXEC)
+        assert isinstance(backend, Executes)
+        return await backend.exec(ref, request)
+
+    async def console(self, ref: Ref) -> Terminal:
+        """Attach to its console. Raises NotPermitted, NotFound, ResourceBusy."""
+        backend = await self._running(ref, Action.CONSOLE)
+        assert isinstance(backend, HasConsole)
+        return await backend.console(ref)
+
+    async def stats(self, ref: Ref) -> Sample:
+        """One measurement. Raises NotPermitted, NotFound."""
+        backend = await self._running(ref, Action.STATS)
+        assert isinstance(backend, Measurable)
+        return await backend.stats(ref)
+
+    async def watch(self) -> AsyncIterator[Ref]:
+        """Refs whose status may have changed, from all backends, until closed."""
+        queue: asyncio.Queue[Ref] = asyncio.Queue(maxsize=1000)
+
+        async def pump(backend: Backend[Any]) -> None:
+            async for ref in backend.watch():
+                await queue.put(ref)
+
+        tasks = [asyncio.create_task(pump(backend)) for kind in Kind for backend in self.registry.every(kind)]
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def events(self, *, limit: int | None = None, after: int = 0) -> list[Recorded]:
+        """What happened, oldest first; `after` is the id of the last one already seen."""
+        return self.store.history(limit=limit, after=after)
+
+    async def probe(self) -> tuple[Probe, ...]:
+        """Try every backend of every kind."""
+        every = [backend for kind in Kind for backend in self.registry.every(kind)]
+        return tuple(await asyncio.gather(*(backend.probe() for backend in every)))
+
+    def backends(self) -> dict[Kind, tuple[str, ...]]:
+        """The names of the backends per kind, without importing them."""
+        return {kind: names(kind) for kind in Kind}
+
+    def roles(self, kind: Kind, backend: str) -> frozenset[Role]:
+        return roles(self.registry.get(kind, backend))
+
+
+def _needs(resources: Iterable[Declared]) -> dict[Ref, frozenset[Ref]]:
+    needs: dict[Ref, set[Ref]] = {item.ref: set() for item in resources}
+    for edge in graph.edges(resources):
+        needs[edge.consumer].add(edge.provider)
+    return {ref: frozenset(found) for ref, found in needs.items()}
+
+
+def _closure(roots: set[Ref], needs: Mapping[Ref, frozenset[Ref]]) -> set[Ref]:
+    found: set[Ref] = set()
+    todo = list(roots)
+    while todo:
+        ref = todo.pop()
+        if ref not in found:
+            found.add(ref)
+            todo.extend(needs.get(ref, ()))
+    return found
+
+
+def _declared(desired: Desired[Any]) -> Declared:
+    spec: Spec = desired.spec
+    return Declared(ref=desired.ref, spec=spec)
+
+
+def _progress(emit: Callable[[Event], None], ref: Ref, action: str) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        emit(
+            StepProgressed(at=time.time(), ref=ref, action=action, message=progress.message, fraction=progress.fraction)
+        )
+
+    return report
