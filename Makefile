@@ -1,3 +1,72 @@
-VENV := .venv
-PY := $(VENV)/bin/python
-.PHONY: run test
+# The two commands: `make run` brings the demo up, `make test` checks everything. Both set up what they need, once.
+
+VENV     := .venv
+BIN      := $(VENV)/bin
+PROFILE  := profiles/dev.toml
+SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
+VMTUI    := $(SUDO) $(BIN)/vmtui
+
+RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
+                  qemu-system-x86 qemu-utils runc skopeo
+TEST_PACKAGES  := busybox-static cpio crun docker-registry golang-github-opencontainers-specs-dev procps umoci
+BENCH_PACKAGES := podman
+
+.PHONY: run test bench down lab setup packages test-packages bench-packages clean
+
+run: setup
+	@$(VMTUI) --profile $(PROFILE)
+	@echo
+	@echo "  see it      $(VMTUI) ls"
+	@echo "  the panel   $(VMTUI)"
+	@echo "  a shell     $(VMTUI) exec -it vm/guest -- sh"
+	@echo "  take down   make down"
+
+test: setup test-packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: setup test-packages bench-packages
+	$(SUDO) $(BIN)/python -m bench
+
+down:
+	@$(VMTUI) --profile $(PROFILE) --down --purge --yes
+
+lab: setup
+	@echo "the lab proves the KVM backend; it comes with the bundled VMM core"
+
+setup: packages $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vmtui needs Python 3.11 or newer" >&2; exit 1; }
+	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# A fresh machine has no package lists, and Debian splits venv off: both are seen to here.
+packages:
+	@python3 -c 'import ensurepip' 2>/dev/null || set -- python3-venv; \
+	 $(MAKE) --no-print-directory .apt NEED="$(RUN_PACKAGES) $$*" MUST_KNOW=linux-image-cloud-amd64
+
+test-packages:
+	@$(MAKE) --no-print-directory .apt NEED="$(TEST_PACKAGES)"
+
+bench-packages:
+	@$(MAKE) --no-print-directory .apt NEED="$(BENCH_PACKAGES)"
+
+.PHONY: .apt
+.apt:
+	@for package in $(NEED); do \
+	   dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$package"; \
+	 done; \
+	 if [ -n "$$missing" ] || { [ -n "$(MUST_KNOW)" ] && ! apt-cache show $(MUST_KNOW) >/dev/null 2>&1; }; then \
+	   echo "Debian packages to install:$${missing:- none, but the package lists are missing}"; \
+	   $(SUDO) apt-get update -q >/dev/null; \
+	   [ -z "$$missing" ] || $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	     apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	 fi
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ import msgspec
 
 from vmtui.core.backend import Backend, Context
 from vmtui.core.errors import NotFound
-from vmtui.core.resource import Kind, Ref
+from vmtui.core.resource import Kind
 
 GROUP = "vmtui.backend"
 FAKE = "fake"
@@ -54,6 +54,7 @@ class Registry:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.broken: dict[tuple[Kind, str], str] = {}
         self._made: dict[tuple[Kind, str], Backend[Any]] = {}
 
     def get(self, kind: Kind, name: str) -> Backend[Any]:
@@ -63,12 +64,15 @@ class Registry:
             self._made[key] = load(kind, name)(self.context)
         return self._made[key]
 
-    def of(self, ref: Ref, name: str) -> Backend[Any]:
-        return self.get(ref.kind, name)
-
     def every(self, kind: Kind) -> tuple[Backend[Any], ...]:
-        """All backends of a kind."""
-        return tuple(self.get(kind, name) for name in names(kind))
+        """All backends of a kind that can be imported; `broken` has the others."""
+        found = []
+        for name in names(kind):
+            try:
+                found.append(self.get(kind, name))
+            except ImportError as error:
+                self.broken[kind, name] = f"cannot be imported: {error}"
+        return tuple(found)
 
     async def aclose(self) -> None:
         for backend in self._made.values():

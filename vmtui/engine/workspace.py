@@ -33,7 +33,7 @@ from vmtui.core.errors import (
 )
 from vmtui.core.events import Event, ReadyReached, StepProgressed
 from vmtui.core.lifecycle import Action, Role, refusal
-from vmtui.core.resource import Kind, Ref, Sample, Status
+from vmtui.core.resource import Kind, Problem, Ref, Sample, Status
 from vmtui.core.specs import Spec
 from vmtui.engine import endpoints, readiness, selection
 from vmtui.engine.lock import exclusive
@@ -376,7 +376,18 @@ class Workspace:
     async def probe(self) -> tuple[Probe, ...]:
         """Try every backend of every kind."""
         every = [backend for kind in Kind for backend in self.registry.every(kind)]
-        return tuple(await asyncio.gather(*(backend.probe() for backend in every)))
+        tried = await asyncio.gather(*(backend.probe() for backend in every))
+        broken = [
+            Probe(
+                backend=name,
+                kind=kind,
+                usable=False,
+                summary=why,
+                problems=(Problem(code="import", message=why, hint="pip install --upgrade vmtui"),),
+            )
+            for (kind, name), why in self.registry.broken.items()
+        ]
+        return (*tried, *broken)
 
     def backends(self) -> dict[Kind, tuple[str, ...]]:
         """The names of the backends per kind, without importing them."""
