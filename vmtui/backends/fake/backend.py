@@ -1,0 +1,249 @@
+"""The simulated backends, one for each kind: the reference for the contract tests, and what demos run on."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec.structs import replace
+
+from vmtui.backends.fake import simulation
+from vmtui.backends.fake.base import FakeBackend
+from vmtui.backends.fake.options import FakeOptions
+from vmtui.backends.fake.workload import FakeMachine, FakeWorkload
+from vmtui.backends.fake.world import Entry, Plug
+from vmtui.core.backend import (
+    Desired,
+    DiskAttachment,
+    DiskImage,
+    Executes,
+    HasConsole,
+    HasLogs,
+    Killable,
+    Measurable,
+    Pausable,
+    PortRequest,
+    ProvidesPorts,
+    Reconnectable,
+    Report,
+    Resizable,
+    Runnable,
+    resized,
+    silent,
+)
+from vmtui.core.errors import Conflict, NotPermitted, ResourceBusy
+from vmtui.core.lifecycle import Action
+from vmtui.core.resource import Address, Fact, Kind, Port, Problem, Ref, Status
+from vmtui.core.specs import ContainerSpec, DiskSpec, NetworkMode, NetworkSpec, SandboxSpec, VmSpec, to_json
+from vmtui.core.units import Size
+
+IMPORTED_BYTES = 1 << 30  # the made-up size of an imported image
+SERIAL_BYTES = 20  # VIRTIO_BLK_ID_BYTES, virtio 5.2.6
+
+
+class FakeNetworkBackend(FakeBackend[NetworkSpec]):
+    kind: ClassVar[Kind] = Kind.NETWORK
+
+    async def add_port(self, network: Ref, request: PortRequest) -> Port:
+        entry = self.world.get(network)
+        effect = self.script.take("add_port", network, None)
+        await self._work(effect, 0.0, silent, "")
+        spec = self._spec(entry)
+        key = _plug_key(network, request.consumer, request.index)
+        with self.world.plug_rows().changing() as put:
+            mine = {_plug_key(network, p.port.consumer, p.port.index): p.port for p in self.world.plugs(network)}
+            self._refuse_taken(key, request)
+            port = mine.get(key) or self._lease(entry, request, {leased.address for leased in mine.values()})
+            port = replace(port, medium=request.medium, search=spec.domain, mtu=spec.mtu)
+            put(key, Plug(mark=self.context.mark(network), port=port, publish=request.publish))
+        return port
+
+    async def remove_ports(self, consumer: Ref, *, forget: bool) -> None:
+        effect = self.script.take("remove_ports", consumer, None)
+        await self._work(effect, 0.0, silent, "")
+        with self.world.plug_rows().changing() as put:
+            for key, plug in self.world.plug_rows().rows().items():
+                if plug.port.consumer == consumer and self.context.owned(plug.mark) == plug.port.network:
+                    put(key, None if forget else replace(plug, plugged=False, publish=()))
+
+    async def delete(self, ref: Ref, *, purge: bool) -> None:
+        await super().delete(ref, purge=purge)
+        with self.world.plug_rows().changing() as put:
+            for plug in self.world.plugs(ref):
+                put(_plug_key(ref, plug.port.consumer, plug.port.index), None)
+
+    async def check(self, desired: Desired[NetworkSpec], others: Sequence[Desired[Any]]) -> Sequence[Problem]:
+        try:
+            self.world.claim_subnet(desired.ref, desired.spec.subnet, _options(desired))
+        except Conflict as conflict:
+            return (Problem(code="conflict", message=conflict.message, hint=conflict.hint),)
+        return await super().check(desired, others)
+
+    def _begin(self, desired: Desired[NetworkSpec], options: FakeOptions | None) -> Entry:
+        with self.world.ledger(self.kind).changing() as put:
+            subnet = self.world.claim_subnet(desired.ref, desired.spec.subnet, options or FakeOptions())
+            entry = replace(self._entry(desired, options), subnet=subnet)
+            put(str(desired.ref), entry)
+        return entry
+
+    def _status(self, entry: Entry) -> Status:
+        status = super()._status(entry)
+        gateway = self._gateway(entry)
+        ports = [plug.port for plug in self.world.plugs(entry.ref) if plug.plugged]
+        return replace(
+            status,
+            addresses=(Address(network=entry.ref.name, address=gateway),),
+            ports=tuple(replace(port, live=self._live(port)) for port in ports),
+            facts=(*status.facts, Fact(name="subnet", value=entry.subnet), Fact(name="gateway", value=gateway)),
+        )
+
+    def _live(self, port: Port) -> bool:
+        consumer = self.world.find(port.consumer)
+        return (
+            consumer is not None
+            and self.world.up(port.consumer)
+            and any((held.network, held.index) == (port.network, port.index) for held in consumer.attachments.ports)
+        )
+
+    def _gateway(self, entry: Entry) -> str:
+        return self._spec(entry).gateway or str(ipaddress.ip_network(entry.subnet)[1])
+
+    def _lease(self, entry: Entry, request: PortRequest, taken: set[str]) -> Port:
+        """Raises Conflict when all addresses are taken."""
+        network = ipaddress.ip_network(entry.subnet)
+        gateway = self._gateway(entry)
+        token = request.consumer.token(self.context.workspace, str(entry.ref), str(request.index))
+        count = network.num_addresses - 2
+        first = simulation.number(request.consumer, entry.behaviour, str(request.index))
+        candidates = (str(network[1 + (first + step) % count]) for step in range(count))
+        address = next((address for address in candidates if address not in taken and address != gateway), None)
+        if address is None:
+            raise Conflict(f"{entry.ref}: no address of {entry.subnet} is free", hint="give it a larger subnet")
+        return Port(
+            network=entry.ref,
+            consumer=request.consumer,
+            index=request.index,
+            medium=request.medium,
+            interface=f"fake{token}",
+            peer=f"peer{token}" if request.medium == "veth" else "",
+            mac=":".join(["02", *(token[i : i + 2] for i in range(0, 10, 2))]),
+            address=address,
+            prefix=network.prefixlen,
+            gateway=gateway,
+            dns=(gateway,),
+        )
+
+    def _refuse_taken(self, key: str, request: PortRequest) -> None:
+        wanted = {(publish.host_port, publish.protocol): publish for publish in request.publish}
+        for other, plug in self.world.plug_rows().rows().items() if wanted else ():
+            for taken in plug.publish if other != key else ():
+                mine = wanted.get((taken.host_port, taken.protocol))
+                hosts = {taken.host_address, mine.host_address} if mine else set()
+                if mine and (len(hosts) == 1 or "0.0.0.0" in hosts):
+                    raise Conflict(f"{request.consumer}: host port {mine} is taken by {plug.port.consumer}")
+
+
+class FakeDiskBackend(FakeBackend[DiskSpec]):
+    kind: ClassVar[Kind] = Kind.DISK
+
+    async def delete(self, ref: Ref, *, purge: bool) -> None:
+        entry = self.world.find(ref)
+        if entry is not None and (purge or not entry.complete):
+            self._refuse_used(ref, "delete")
+            await super().delete(ref, purge=purge)
+
+    async def attach(self, ref: Ref, consumer: Ref) -> DiskAttachment:
+        self.world.get(ref)
+        effect = self.script.take("attach", ref, None)
+        await self._work(effect, 0.0, silent, "")
+        self._refuse_used(ref, "attach", but=consumer)
+        serial = ref.token(self.context.workspace)[:SERIAL_BYTES]
+        return DiskAttachment(ref=ref, path=f"fake://{ref}", format="raw", serial=serial)
+
+    async def export(self, ref: Ref, target: Path, image_format: str, report: Report) -> None:
+        """Writes an empty raw image of its size, whatever the format is called."""
+        entry, effect = self._permit(Action.EXPORT, ref)
+        self._refuse_used(ref, "export")
+        fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            os.ftruncate(fd, entry.size_bytes or 0)
+            await self._work(effect, 0.0, report, f"writing {image_format}")
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+
+    async def check_image(self, ref: Ref) -> Sequence[Problem]:
+        _, effect = self._permit(Action.CHECK, ref)
+        return () if effect.error is None else (Problem(code="scripted", message=effect.error.message),)
+
+    async def resize(self, desired: Desired[Any], *, shrink: bool, report: Report) -> None:
+        ref = desired.ref
+        entry, effect = self._permit(Action.RESIZE, ref)
+        size: Size | None = desired.spec.size
+        direction = resized(None if entry.size_bytes is None else Size(entry.size_bytes), size)
+        if direction == 0 or size is None:
+            return
+        if direction < 0 and not shrink:
+            raise NotPermitted(f"{ref}: {size} is smaller than what it has", hint="shrink = true")
+        self._refuse_used(ref, "resize")
+        await self._work(effect, 0.0, report, f"resizing to {size}")
+        self.world.put(replace(entry, size_bytes=int(size), spec=msgspec.Raw(to_json(desired.spec))))
+        self._aftermath(effect, ref)
+
+    def _entry(self, desired: Desired[DiskSpec], options: FakeOptions | None) -> Entry:
+        return replace(super()._entry(desired, options), size_bytes=int(desired.spec.size or IMPORTED_BYTES))
+
+    def _status(self, entry: Entry) -> Status:
+        return replace(super()._status(entry), size_bytes=entry.size_bytes)
+
+    def _refuse_used(self, ref: Ref, verb: str, but: Ref | None = None) -> None:
+        users = [user for user in self.world.users(ref) if user != but]
+        if users:
+            raise ResourceBusy(f"cannot {verb} {ref}: {users[0]} runs on it", hint=f"vmtui stop {users[0]}")
+
+
+class FakeVmBackend(FakeMachine[VmSpec]):
+    kind: ClassVar[Kind] = Kind.VM
+
+    def _addresses(self, entry: Entry) -> Sequence[Address]:
+        spec: VmSpec = self._spec(entry) if not entry.attachments.ports else VmSpec(network_mode=NetworkMode.NONE)
+        if spec.network_mode is NetworkMode.USER:
+            return [Address(network="user", address="10.0.2.15")]  # QEMU's default for its user-mode network
+        return super()._addresses(entry)
+
+
+class FakeContainerBackend(FakeMachine[ContainerSpec]):
+    kind: ClassVar[Kind] = Kind.CONTAINER
+
+
+class FakeSandboxBackend(FakeWorkload[SandboxSpec]):
+    kind: ClassVar[Kind] = Kind.SANDBOX
+
+
+def _plug_key(network: Ref, consumer: Ref, index: int) -> str:
+    return f"{network} {consumer} {index}"
+
+
+def _options(desired: Desired[Any]) -> FakeOptions:
+    return desired.options if isinstance(desired.options, FakeOptions) else FakeOptions()
+
+
+_PORTS: type[ProvidesPorts] = FakeNetworkBackend
+_IMAGE: type[DiskImage] = FakeDiskBackend
+_RESIZABLE: type[Resizable] = FakeDiskBackend
+_RUNNABLE: tuple[type[Runnable], ...] = (FakeVmBackend, FakeContainerBackend, FakeSandboxBackend)
+_KILLABLE: tuple[type[Killable], ...] = (FakeVmBackend, FakeContainerBackend, FakeSandboxBackend)
+_PAUSABLE: tuple[type[Pausable], ...] = (FakeVmBackend, FakeContainerBackend, FakeSandboxBackend)
+_LOGS: tuple[type[HasLogs], ...] = (FakeVmBackend, FakeContainerBackend, FakeSandboxBackend)
+_MEASURABLE: tuple[type[Measurable], ...] = (FakeVmBackend, FakeContainerBackend, FakeSandboxBackend)
+_CONSOLE: tuple[type[HasConsole], ...] = (FakeVmBackend, FakeContainerBackend)
+_EXECUTES: tuple[type[Executes], ...] = (FakeVmBackend, FakeContainerBackend)
+_RECONNECTABLE: tuple[type[Reconnectable], ...] = (FakeVmBackend, FakeContainerBackend)

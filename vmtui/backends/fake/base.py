@@ -1,0 +1,190 @@
+"""What the simulated backends of all kinds share: probe, scan, create, delete, watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from vmtui.backends.fake.options import FakeOptions
+from vmtui.backends.fake.script import Effect, Script
+from vmtui.backends.fake.world import PLAIN, Clock, Entry, World
+from vmtui.core.backend import Backend, Context, Desired, Probe, Progress, Report, roles, silent
+from vmtui.core.errors import Conflict, NotPermitted
+from vmtui.core.lifecycle import Action, Phase, Role, refusal
+from vmtui.core.resource import Fact, Problem, Ref, Status
+from vmtui.core.specs import SPECS, Spec, from_json, to_json
+from vmtui.host.inotify import Watch
+
+S = TypeVar("S", bound=Spec)
+SIMULATED = Fact(name="simulated", value="yes")
+
+
+class FakeBackend(Backend[S]):
+    """`script` and `clock` are for tests and demos. Backends of one workspace see one world, in any process."""
+
+    name: ClassVar[str] = "fake"
+    priority: ClassVar[int] = -1
+    options_type: ClassVar[type[msgspec.Struct] | None] = FakeOptions
+
+    def __init__(self, context: Context, *, script: Script | None = None, clock: Clock | None = None) -> None:
+        super().__init__(context)
+        self.script = script or Script()
+        self.clock = clock or Clock()
+        self.world = World(context, self.clock)
+        self._roles: frozenset[Role] | None = None
+
+    async def probe(self) -> Probe:
+        self.script.take("probe", None, None)
+        return Probe(
+            backend=self.name,
+            kind=self.kind,
+            usable=True,
+            summary=f"simulates a {self.kind}: nothing is real",
+            facts=(("simulated", "yes"),),
+        )
+
+    async def scan(self) -> Sequence[Status]:
+        self.script.take("scan", None, None)
+        return [self._status(entry) for entry in self.world.entries(self.kind)]
+
+    async def inspect(self, ref: Ref) -> Status:
+        self.script.take("inspect", ref, None)
+        return self._status(self.world.get(ref))
+
+    async def create(self, desired: Desired[S], report: Report) -> None:
+        ref = desired.ref
+        options = desired.options if isinstance(desired.options, FakeOptions) else None
+        effect = self.script.take(Action.CREATE, ref, options)
+        present = self.world.find(ref)
+        if present is not None and present.complete:
+            if present.spec_hash != desired.spec_hash:
+                raise Conflict(f"{ref} is there already, made from another spec", hint=f"vmtui rm {ref}")
+            return
+        try:
+            entry = self._begin(desired, options)
+            await self._work(effect, (options or PLAIN).create_time, report, "making it up")
+            self.world.put(replace(entry, complete=True))
+        except BaseException:
+            self.world.remove(ref)
+            raise
+        self._aftermath(effect, ref)
+
+    async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002 - only disks are data
+        entry = self.world.find(ref)
+        effect = self.script.take(Action.DELETE, ref, entry.options if entry else None)
+        if entry is not None:
+            await self._work(effect, 0.0, silent, "")
+            self.world.remove(ref)
+
+    async def watch(self) -> AsyncIterator[Ref]:
+        ledger = self.world.another_ledger(self.kind)
+        watch = Watch()
+        pending: asyncio.Task[Any] | None = None
+        try:
+            watch.add(self.context.paths.state)
+            ledger.refresh()
+            changes = watch.changes()
+            told = self.clock.now()
+            while True:
+                if pending is None:
+                    pending = asyncio.ensure_future(anext(changes))
+                ends = [at for entry in ledger.rows().values() if (at := entry.ends_at()) is not None and at > told]
+                timeout = min(ends) - self.clock.now() if ends else None
+                done, _ = await asyncio.wait([pending], timeout=None if timeout is None else max(0.0, timeout))
+                keys = ledger.refresh()
+                if done:
+                    pending = None
+                now = self.clock.now()
+                keys |= {str(entry.ref) for entry in ledger.rows().values() if told < (entry.ends_at() or 0.0) <= now}
+                told = now
+                for key in sorted(keys):
+                    yield Ref.parse(key)
+        finally:
+            if pending is not None:
+                pending.cancel()
+                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                    await pending
+            watch.close()
+            ledger.close()
+
+    async def check(self, desired: Desired[S], others: Sequence[Desired[Any]]) -> Sequence[Problem]:  # noqa: ARG002
+        effect = self.script.take("check", desired.ref, None)
+        if effect.error is None:
+            return ()
+        return (Problem(code="scripted", message=effect.error.message, hint=effect.error.hint),)
+
+    async def aclose(self) -> None:
+        self.world.close()
+
+    def _begin(self, desired: Desired[S], options: FakeOptions | None) -> Entry:
+        """Put the incomplete row. Raises Conflict."""
+        entry = self._entry(desired, options)
+        self.world.put(entry)
+        return entry
+
+    def _entry(self, desired: Desired[S], options: FakeOptions | None) -> Entry:
+        return Entry(
+            ref=desired.ref,
+            mark=self.context.mark(desired.ref),
+            spec_hash=desired.spec_hash,
+            spec=msgspec.Raw(to_json(desired.spec)),
+            options=None if options == PLAIN else options,
+            phase=Phase.STOPPED if self.kind.runs else Phase.AVAILABLE,
+        )
+
+    def _spec(self, entry: Entry) -> Any:
+        return from_json(bytes(entry.spec), SPECS[self.kind])
+
+    def _phase(self, entry: Entry) -> Phase:
+        return entry.phase if entry.complete else Phase.BROKEN
+
+    def _status(self, entry: Entry) -> Status:
+        return Status(
+            ref=entry.ref,
+            backend=self.name,
+            phase=self._phase(entry),
+            spec_hash=entry.spec_hash,
+            facts=(SIMULATED,),
+            problems=self._problems(entry),
+        )
+
+    def _problems(self, entry: Entry) -> tuple[Problem, ...]:
+        mend = f"vmtui rm {entry.ref}"
+        if not entry.complete:
+            return (Problem(code="half-made", message="making it was interrupted", hint=mend),)
+        if entry.phase is Phase.BROKEN:
+            return (Problem(code="broken", message="its script broke it", hint=mend),)
+        return ()
+
+    def _permit(self, action: Action, ref: Ref) -> tuple[Entry, Effect]:
+        """The entry, and what is scripted, if the action is possible now. Raises NotFound, NotPermitted."""
+        entry = self.world.find(ref)
+        effect = self.script.take(action, ref, entry.options if entry else None)
+        entry = entry or self.world.get(ref)
+        if self._roles is None:
+            self._roles = roles(self)
+        why = refusal(action, self._phase(entry), self._roles)
+        if why is not None:
+            raise NotPermitted(f"cannot {action} {ref}: {why}")
+        return entry, effect
+
+    async def _work(self, effect: Effect, seconds: float, report: Report, message: str) -> None:
+        """Take time and, half way, hang and fail as scripted."""
+        report(Progress(message=message, fraction=0.0))
+        await self.clock.sleep(seconds / 2 + effect.hang_s)
+        if effect.error is not None:
+            raise effect.error
+        report(Progress(message=message, fraction=0.5))
+        await self.clock.sleep(seconds / 2)
+
+    def _aftermath(self, effect: Effect, ref: Ref) -> None:
+        entry = self.world.find(ref)
+        if entry is not None and effect.vanishes:
+            self.world.remove(ref)
+        elif entry is not None and effect.breaks:
+            self.world.put(replace(entry, phase=Phase.BROKEN))

@@ -1,0 +1,219 @@
+"""The simulated world of one workspace: what exists, what runs, who is plugged into what.
+
+Rows say what was done and when; what follows from time alone (a scripted end) is derived when one looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
+
+from vmtui.backends.fake import simulation
+from vmtui.backends.fake.ledger import Ledger
+from vmtui.backends.fake.options import FakeOptions
+from vmtui.core.backend import Attachments, Context
+from vmtui.core.errors import Conflict, NotFound
+from vmtui.core.lifecycle import UP, Phase
+from vmtui.core.resource import Exit, Kind, Port, Ref
+from vmtui.core.units import Publish
+
+RUNS_KEPT = 4  # of one resource: how far back its log goes
+PLAIN = FakeOptions()
+POOL = ipaddress.ip_network("10.64.0.0/10")  # subnets for networks that name none
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as the simulation sees it."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """From a start to its end. `ended_at` is None while nobody ended it."""
+
+    started_at: float
+    ended_at: float | None = None
+    code: int = 0
+    reason: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A resource. Not `complete`: its `create` was cut off. `phase` is what the last action made of it."""
+
+    ref: Ref
+    mark: str
+    spec_hash: str
+    spec: msgspec.Raw
+    options: FakeOptions | None = None
+    complete: bool = False
+    phase: Phase = Phase.STOPPED
+    runs: tuple[Run, ...] = ()
+    attachments: Attachments = Attachments()
+    size_bytes: int | None = None
+    subnet: str = ""
+
+    @property
+    def behaviour(self) -> FakeOptions:
+        return self.options or PLAIN
+
+    def ends_at(self) -> float | None:
+        """When it ends by itself, if it is up and its options say so."""
+        if self.phase is not Phase.RUNNING or self.options is None or self.options.exit_after is None:
+            return None
+        return self.runs[-1].started_at + self.options.exit_after
+
+    def at(self, now: float) -> Entry:
+        """The same, with what time has done to it."""
+        ends_at = self.ends_at()
+        if ends_at is None or now < ends_at:
+            return self
+        options = self.behaviour
+        return self.ended(Phase.EXITED, ends_at, options.exit_code, options.exit_reason)
+
+    def started(self, now: float, attachments: Attachments) -> Entry:
+        runs = (*self.runs, Run(now))[-RUNS_KEPT:]
+        return replace(self, phase=Phase.RUNNING, runs=runs, attachments=attachments)
+
+    def ended(self, phase: Phase, now: float, code: int, reason: str = "") -> Entry:
+        """`phase` says whose wish it was: STOPPED ours, EXITED its own or a kill."""
+        last = self.runs[-1]
+        if last.ended_at is None:
+            last = Run(last.started_at, now, code, reason)
+        return replace(self, phase=phase, runs=(*self.runs[:-1], last))
+
+    @property
+    def exit(self) -> Exit | None:
+        if self.phase is not Phase.EXITED or not self.runs:
+            return None
+        last = self.runs[-1]
+        return Exit(code=last.code, reason=last.reason, at=last.ended_at or 0.0)
+
+
+class Plug(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of a network. Unplugged, the row is the lease: the address is kept for its consumer."""
+
+    mark: str
+    port: Port
+    publish: tuple[Publish, ...] = ()
+    plugged: bool = True
+
+
+class World:
+    """All kinds of one workspace, each in its own file. Constructing it does no I/O."""
+
+    def __init__(self, context: Context, clock: Clock) -> None:
+        self.context = context
+        self.clock = clock
+        self._kinds: dict[Kind, Ledger[Entry]] = {}
+        self._plugs = Ledger(context.paths.state / "fake-port.jsonl", Plug, self._plug_changed)
+        self._subnets: dict[str, str] = {}
+        self._holders: defaultdict[Ref, set[Ref]] = defaultdict(set)
+        self._plugs_of: defaultdict[Ref, dict[str, Plug]] = defaultdict(dict)
+
+    def ledger(self, kind: Kind) -> Ledger[Entry]:
+        if kind not in self._kinds:
+            self._kinds[kind] = self.another_ledger(kind, self._entry_changed)
+        return self._kinds[kind]
+
+    def another_ledger(
+        self, kind: Kind, on_change: Callable[[str, Entry | None, Entry | None], None] | None = None
+    ) -> Ledger[Entry]:
+        """One with its own place in the file, for a watcher, who closes it."""
+        return Ledger(self.context.paths.state / f"fake-{kind}.jsonl", Entry, on_change)
+
+    def entries(self, kind: Kind) -> Iterator[Entry]:
+        """What is of this workspace, as of now."""
+        now = self.clock.now()
+        for key, entry in self.ledger(kind).rows().items():
+            if entry.mark == f"vmtui:{self.context.workspace}:{key}":
+                yield entry.at(now)
+
+    def find(self, ref: Ref) -> Entry | None:
+        entry = self.ledger(ref.kind).rows().get(str(ref))
+        if entry is None or entry.mark != self.context.mark(ref):
+            return None
+        return entry.at(self.clock.now())
+
+    def get(self, ref: Ref) -> Entry:
+        """Raises NotFound."""
+        entry = self.find(ref)
+        if entry is None:
+            raise NotFound(f"{ref}: no such simulated {ref.kind}", hint="vmtui ls")
+        return entry
+
+    def put(self, entry: Entry) -> None:
+        self.ledger(entry.ref.kind).put(str(entry.ref), entry)
+
+    def remove(self, ref: Ref) -> None:
+        self.ledger(ref.kind).put(str(ref), None)
+
+    def up(self, ref: Ref) -> bool:
+        entry = self.find(ref)
+        return entry is not None and entry.phase in UP
+
+    def users(self, disk: Ref) -> list[Ref]:
+        """The running workloads that have `disk` attached."""
+        for kind in (Kind.VM, Kind.CONTAINER):
+            self.ledger(kind).refresh()
+        return sorted(ref for ref in self._holders.get(disk, ()) if self.up(ref))
+
+    def claim_subnet(self, ref: Ref, wanted: str | None, options: FakeOptions) -> str:
+        """A subnet that no other network has. Raises Conflict."""
+        self.ledger(Kind.NETWORK).refresh()
+        if wanted is not None:
+            network = ipaddress.ip_network(wanted, strict=False)
+            for taken, owner in self._subnets.items():
+                if owner != str(ref) and network.overlaps(ipaddress.ip_network(taken)):
+                    raise Conflict(f"{ref}: subnet {wanted} overlaps {taken} of {owner}", hint="choose another subnet")
+            return str(network)
+        count = 1 << (24 - POOL.prefixlen)
+        first = simulation.number(ref, options, "subnet") % count
+        for step in range(count):
+            subnet = f"{POOL.network_address + ((first + step) % count << 8)}/24"
+            if self._subnets.get(subnet, str(ref)) == str(ref):
+                return subnet
+        raise Conflict(f"{ref}: all of {POOL} is taken", hint="give it a subnet")
+
+    def plugs(self, network: Ref) -> list[Plug]:
+        """All ports and leases of a network."""
+        self._plugs.refresh()
+        return [plug for plug in self._plugs_of.get(network, {}).values() if self.context.owned(plug.mark) == network]
+
+    def plug_rows(self) -> Ledger[Plug]:
+        return self._plugs
+
+    def close(self) -> None:
+        for ledger in self._kinds.values():
+            ledger.close()
+        self._kinds.clear()
+        self._plugs.close()
+
+    def _entry_changed(self, key: str, old: Entry | None, new: Entry | None) -> None:
+        for entry, present in ((old, False), (new, True)):
+            if entry is None:
+                continue
+            if entry.subnet:
+                if present:
+                    self._subnets[entry.subnet] = key
+                elif self._subnets.get(entry.subnet) == key:
+                    del self._subnets[entry.subnet]
+            for disk in entry.attachments.disks:
+                if present and not disk.read_only:
+                    self._holders[disk.ref].add(entry.ref)
+                else:
+                    self._holders[disk.ref].discard(entry.ref)
+
+    def _plug_changed(self, key: str, old: Plug | None, new: Plug | None) -> None:
+        if old is not None:
+            self._plugs_of[old.port.network].pop(key, None)
+        if new is not None:
+            self._plugs_of[new.port.network][key] = new
