@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -44,9 +45,27 @@ def load(kind: Kind, name: str) -> type[Backend[Any]]:
     return loaded
 
 
-def option_types(kind: Kind) -> dict[str, type[msgspec.Struct] | None]:
-    """The sub-table type of each backend of a kind; imports them (the profile loader's OptionTypes)."""
-    return {name: load(kind, name).options_type for name in names(kind)}
+class OptionTypesOf(Mapping[str, type[msgspec.Struct] | None]):
+    """Backend name to the type of its sub-table; a backend is imported when its type is asked for."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    def __getitem__(self, name: str) -> type[msgspec.Struct] | None:
+        if name not in names(self._kind):
+            raise KeyError(name)
+        return load(self._kind, name).options_type
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names(self._kind))
+
+    def __len__(self) -> int:
+        return len(names(self._kind))
+
+
+def option_types(kind: Kind) -> OptionTypesOf:
+    """The profile loader's OptionTypes."""
+    return OptionTypesOf(kind)
 
 
 class Registry:

@@ -149,9 +149,9 @@ class _Loader:
         except located.Unusable as error:
             self._refuse(str(error), (*key, error.field))
         options = []
-        for name, kind in backends.items():
+        for name in backends:  # a backend is imported only for its own sub-table
             if name in table and name not in fields:
-                if kind is None:
+                if (kind := backends[name]) is None:
                     self._refuse(f"backend {name} has no options of its own", (*key, name))
                 options.append((name, self._decode(table[name], kind, (*key, name))))
         return Declared(ref=ref, spec=spec, options=tuple(options), where=self._where(key))
