@@ -49,7 +49,7 @@ def waits_for(ready: Ready | None) -> str:
 
 def instance(status: Status) -> str:
     """Which run of the workload this is; the start time to ten seconds, as it is measured anew each time."""
-    return "" if status.pid is None else f"{status.pid}@{round((status.started_at or 0) / 10)}"
+    return "" if status.started_at is None else f"{status.pid}@{round(status.started_at / 10)}"
 
 
 async def wait(host: Host, ref: Ref, spec: Spec, *, seen: str, timeout: float | None) -> Status:
