@@ -20,12 +20,20 @@ class Version(Event, frozen=True, kw_only=True, tag="version"):
     schema: int = 1
 
 
+class FieldDifference(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    before: str
+    after: str
+
+
 class PlannedChange(msgspec.Struct, frozen=True, kw_only=True):
     ref: Ref
     action: str
     reason: str
     fields: tuple[str, ...] = ()
     backend: str = ""
+    differences: tuple[FieldDifference, ...] = ()
+    data_loss: bool = False
 
 
 class Planned(Event, frozen=True, kw_only=True, tag="plan"):
@@ -76,6 +84,14 @@ class Diagnostic(Event, frozen=True, kw_only=True, tag="diagnostic"):
     where: str = ""
 
 
+class LogEmitted(Event, frozen=True, kw_only=True, tag="log"):
+    """A line of a workload's log, while a run stays in the foreground. Hostile text."""
+
+    ref: Ref
+    text: str
+    stream: str = "stdout"
+
+
 class ResourceSummary(msgspec.Struct, frozen=True, kw_only=True):
     ref: Ref
     backend: str
@@ -98,4 +114,6 @@ class Summary(Event, frozen=True, kw_only=True, tag="summary"):
     resources: tuple[ResourceSummary, ...] = ()
 
 
-AnyEvent = Version | Planned | StepStarted | StepProgressed | StepEnded | ReadyReached | Diagnostic | Summary
+AnyEvent = (
+    Version | Planned | StepStarted | StepProgressed | StepEnded | ReadyReached | LogEmitted | Diagnostic | Summary
+)

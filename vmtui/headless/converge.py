@@ -1,0 +1,202 @@
+"""`vmtui --profile FILE` and `vmtui down NAME`: from a plan to a host that is as it says."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import aclosing
+from pathlib import Path
+
+from vmtui.core.errors import Fault, MissingCapability, NotFound, ReadinessTimeout
+from vmtui.core.events import Event, LogEmitted, ReadyReached, ResourceSummary
+from vmtui.core.lifecycle import Phase
+from vmtui.core.resource import Ref, Status
+from vmtui.engine import registry
+from vmtui.engine.operations import Outcome
+from vmtui.engine.plan import Plan
+from vmtui.engine.readiness import waits_for
+from vmtui.engine.workspace import Workspace
+from vmtui.headless import diff, exit_codes, session, tables, text
+from vmtui.headless.exit_codes import ExitCode
+from vmtui.headless.session import Failed, Session
+from vmtui.profile import load
+from vmtui.profile.schema import Profile
+
+
+def profile(args: argparse.Namespace) -> int:
+    """The verb without a name."""
+
+    async def command(here: Session, workspace: Workspace) -> int:
+        path = Path(args.profile)
+        if args.down:
+            return await _down(here, workspace, load.name_of(path), args, absent_is_done=not args.only)
+        wanted = load.load(path, registry.option_types)
+        here.profile = wanted.name
+        plan = await workspace.plan(wanted, only=args.only, recreate=args.recreate)
+        _show(here, plan, full=args.plan)
+        if args.plan or args.check:
+            return _differences(here, plan, check=args.check)
+        _confirm(here, plan, yes=args.yes)
+        statuses = await _converge(here, workspace, wanted, plan, args)
+        if args.foreground:
+            await _stay(here, workspace, wanted.name, statuses)
+        return ExitCode.OK
+
+    return session.run(command, json=args.json, stream=True)
+
+
+def down(args: argparse.Namespace) -> int:
+    """`vmtui down NAME`."""
+
+    async def command(here: Session, workspace: Workspace) -> int:
+        return await _down(here, workspace, args.profile_name, args, absent_is_done=False)
+
+    return session.run(command, json=args.json, stream=True)
+
+
+def _show(here: Session, plan: Plan, *, full: bool) -> None:
+    here.changes = len(plan.changes)
+    here.emit(diff.planned(plan, time.time()))
+    if full and not here.json:
+        for line in diff.render(plan, here.screen.paint):
+            here.screen.data(line)
+    for ref, note in plan.notes:
+        here.note(f"{ref.short}: {note}", ref=ref)
+
+
+def _differences(here: Session, plan: Plan, *, check: bool) -> int:
+    if check and not here.json:
+        for change in plan.changes:
+            here.screen.data(f"{change.ref.short}: {text.clean(change.reason)}")
+        here.screen.say(f"{plan.profile}: {len(plan.changes)} drifted, {len(plan.unchanged)} as declared")
+    here.result = ("drifted" if check else "changes") if plan.changes else "unchanged"
+    return ExitCode.CHANGES if plan.changes else ExitCode.OK
+
+
+def _confirm(here: Session, plan: Plan, *, yes: bool) -> None:
+    lost = [change.ref.short for change in plan.changes if change.data_loss]
+    if lost:
+        here.confirm(f"this destroys the data of {', '.join(lost)}", yes=yes)
+
+
+async def _apply(here: Session, workspace: Workspace, plan: Plan, on_failure: str) -> Outcome:
+    """Raises Failed, with the code that belongs to how it failed and what was left."""
+    keep = on_failure == "keep"
+    outcome = await workspace.apply(plan, emit=here.emit, on_failure="keep" if keep else "rollback")
+    here.result = outcome.result
+    if outcome.failure is not None:
+        code = exit_codes.of(outcome.failure)
+        if outcome.result == "kept":
+            code = ExitCode.KEPT
+        elif not isinstance(outcome.failure, MissingCapability | ReadinessTimeout):
+            code = ExitCode.ROLLED_BACK
+        raise Failed(code, outcome.failure)
+    return outcome
+
+
+async def _converge(
+    here: Session, workspace: Workspace, wanted: Profile, plan: Plan, args: argparse.Namespace
+) -> tuple[Status, ...]:
+    outcome = await _apply(here, workspace, plan, args.on_failure)
+    refs = [item.ref for item in wanted.resources if item.ref in plan.needs]
+    try:
+        statuses = await _ready(here, workspace, wanted, refs, args.timeout)
+    except BaseException as error:
+        undoable = args.on_failure == "rollback" and outcome.changes > 0
+        if isinstance(error, Fault):
+            here.error(error)
+        if undoable:
+            await session.uncancelled(workspace.roll_back(plan, outcome, emit=here.emit))
+        here.result = "rolled-back" if undoable else "kept"
+        if not isinstance(error, Fault):
+            raise
+        failed = ExitCode.ROLLED_BACK if undoable else ExitCode.KEPT
+        raise Failed(ExitCode.NOT_READY if isinstance(error, ReadinessTimeout) else failed) from None
+    changed = {change.ref: str(change.action) for change in plan.changes}
+    here.resources = tuple(_summary(status, changed.get(status.ref, "")) for status in statuses)
+    if not here.json:
+        for line in tables.resources(statuses, now=time.time(), width=here.screen.width, paint=here.screen.paint):
+            here.screen.data(line)
+        count = f"{outcome.changes} change{'' if outcome.changes == 1 else 's'}"
+        here.screen.say(f"{wanted.name}: {len(statuses)} ready, {count}, {text.span(here.elapsed_s)}")
+    return statuses
+
+
+async def _ready(
+    here: Session, workspace: Workspace, wanted: Profile, refs: Iterable[Ref], timeout: float | None
+) -> tuple[Status, ...]:
+    specs = {item.ref: item.spec for item in wanted.resources}
+    waiting = {ref: waits_for(specs[ref].ready) for ref in refs}
+    began = time.monotonic()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, ReadyReached):
+            waiting.pop(event.ref, None)
+            if specs[event.ref].ready is None and not here.json:
+                return  # up is all it had to be, and that has been said
+        here.emit(event)
+
+    def tick() -> None:
+        conditional = {ref: text for ref, text in waiting.items() if specs[ref].ready is not None}
+        here.output.waiting(conditional, time.monotonic() - began)
+
+    return await session.ticking(tick, workspace.wait_ready(list(waiting), timeout=timeout, emit=emit))
+
+
+def _summary(status: Status, change: str) -> ResourceSummary:
+    return ResourceSummary(
+        ref=status.ref,
+        backend=status.backend,
+        phase=str(status.phase),
+        ready=True,
+        change=change,
+        addresses=tuple(address.address for address in status.addresses),
+        endpoints=status.endpoints,
+        problems=status.problems,
+    )
+
+
+async def _down(
+    here: Session, workspace: Workspace, name: str, args: argparse.Namespace, *, absent_is_done: bool
+) -> int:
+    try:
+        plan = await workspace.plan_down(name, purge=args.purge, only=args.only)
+    except NotFound:
+        if not absent_is_done:
+            raise
+        plan = Plan(profile=name, changes=(), down=True)
+    _show(here, plan, full=False)
+    _confirm(here, plan, yes=args.yes)
+    # What is half taken down is not put up again: the next `down` goes on from there.
+    outcome = await _apply(here, workspace, plan, "keep")
+    if not here.json:
+        here.screen.say(f"{name}: {outcome.changes} removed, {len(plan.unchanged)} kept, {text.span(here.elapsed_s)}")
+    return ExitCode.OK
+
+
+async def _stay(here: Session, workspace: Workspace, name: str, statuses: Iterable[Status]) -> None:
+    """Follow the logs until a signal comes, then take the profile down; its disks stay."""
+
+    async def follow(ref: Ref) -> None:
+        async with aclosing(workspace.logs(ref, tail=0, follow=True)) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                here.emit(LogEmitted(at=line.at or time.time(), ref=ref, text=line.text, stream=line.stream))
+
+    async def take_down() -> None:
+        await _apply(here, workspace, await workspace.plan_down(name, purge=False), "keep")
+
+    here.note(f"{name} is up; a signal takes it down")
+    followers = [
+        asyncio.create_task(follow(status.ref))
+        for status in statuses
+        if status.ref.kind.runs and status.phase is Phase.RUNNING
+    ]
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for follower in followers:
+            follower.cancel()
+        await session.uncancelled(take_down())
+        await asyncio.gather(*followers, return_exceptions=True)

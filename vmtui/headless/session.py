@@ -1,0 +1,184 @@
+"""One command from its start to its exit code: the workspace, the output, signals and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import vmtui
+from vmtui.core.errors import Fault, ProfileInvalid
+from vmtui.core.events import Diagnostic, Event, Planned, ResourceSummary, Summary, Version
+from vmtui.core.resource import Ref
+from vmtui.engine.workspace import Workspace
+from vmtui.headless import exit_codes
+from vmtui.headless.exit_codes import ExitCode, Usage
+from vmtui.headless.output import Output, Records, Talk
+from vmtui.headless.screen import Screen
+from vmtui.host.paths import Paths
+
+T = TypeVar("T")
+DEBUG = "VMTUI_DEBUG"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Failed(Exception):
+    """A command that has told its error already, or whose code does not follow from it."""
+
+    def __init__(self, code: ExitCode, fault: Fault | None = None) -> None:
+        super().__init__(str(fault or code))
+        self.code = code
+        self.fault = fault
+
+
+class Session:
+    """What a command works with. A `stream` begins with a version record and ends with a summary."""
+
+    def __init__(self, *, json: bool, stream: bool = False) -> None:
+        self.json = json
+        self.screen = Screen()
+        self.output: Output = Records(self.screen) if json else Talk(self.screen)
+        self._stream = stream and json
+        self._began = time.monotonic()
+        self.profile = ""
+        self.result = "done"
+        self.changes = 0
+        self.resources: tuple[ResourceSummary, ...] = ()
+        if self._stream:
+            self.emit(Version(at=time.time(), vmtui=vmtui.__version__))
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began
+
+    def emit(self, event: Event) -> None:
+        self.output.emit(event)
+        if isinstance(event, Planned):
+            self.profile = event.profile
+
+    def note(self, message: str, *, ref: Ref | None = None, level: str = "info", hint: str = "") -> None:
+        self.emit(Diagnostic(at=time.time(), level=level, message=message, ref=ref, hint=hint))
+
+    def error(self, fault: BaseException, *, ref: Ref | None = None) -> None:
+        """Tell an error. In machine-readable output it is a record like any other."""
+        where = fault.where if isinstance(fault, ProfileInvalid) else ""
+        key = fault.key if isinstance(fault, ProfileInvalid) else ""
+        message = fault.message if isinstance(fault, Fault) else f"internal error: {type(fault).__name__}: {fault}"
+        details = fault.details if isinstance(fault, Fault) else ""
+        hint = fault.hint if isinstance(fault, Fault) else f"run it again with {DEBUG}=1 and report what it prints"
+        code = exit_codes.code_word(fault) if isinstance(fault, Fault) else "internal"
+        self.emit(
+            Diagnostic(
+                at=time.time(), level="error", message=f"{key}: {message}" if key else message, ref=ref, code=code,
+                hint=hint, details=details, where=where,
+            )
+        )  # fmt: skip
+
+    def finish(self, code: int, result: str = "") -> int:
+        """The last record of a stream."""
+        self.screen.live("")
+        if self._stream:
+            self.emit(
+                Summary(
+                    at=time.time(), profile=self.profile, result=result or self.result, exit_code=code,
+                    changes=self.changes, elapsed_s=self.elapsed_s, resources=self.resources,
+                )
+            )  # fmt: skip
+        return code
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before data is lost. Raises Usage without a terminal and without --yes, and for any answer but yes."""
+        if yes:
+            return
+        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Usage(f"{question}: this needs a confirmation, and there is no terminal to ask on", hint="add --yes")
+        self.screen.live("")
+        sys.stderr.write(f"{question}\nGo on? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise Usage("not confirmed: nothing was changed", hint="answer y, or add --yes")
+
+
+Command = Callable[[Session, Workspace], Coroutine[Any, Any, int]]
+
+
+def run(command: Command, *, json: bool, stream: bool = False) -> int:
+    """Open the workspace, run the command to its end, and say how it ended."""
+    session = Session(json=json, stream=stream)
+    try:
+        return asyncio.run(_run(session, command))
+    except KeyboardInterrupt:  # before the handler was installed, or after it was removed
+        return session.finish(ExitCode.INTERRUPTED, "interrupted")
+
+
+async def _run(session: Session, command: Command) -> int:
+    caught: list[int] = []
+    task = asyncio.create_task(_command(session, command))
+
+    def on_signal(number: int) -> None:
+        if caught:
+            session.screen.say("still cleaning up")
+        elif not task.done():
+            caught.append(number)
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return session.finish(await task)
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        return session.finish(exit_codes.of_signal(caught[0]), "interrupted")
+    except Failed as failed:
+        if failed.fault is not None:
+            session.error(failed.fault)
+        return session.finish(failed.code)
+    except Fault as fault:
+        session.error(fault)
+        return session.finish(exit_codes.of(fault), "failed")
+    except Exception as error:
+        session.error(error)
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
+        return session.finish(ExitCode.INTERNAL, "failed")
+    finally:
+        for number in heard:
+            loop.remove_signal_handler(number)
+
+
+async def _command(session: Session, command: Command) -> int:
+    async with await Workspace.open(Paths.from_environment()) as workspace:
+        return await command(session, workspace)
+
+
+async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` to its end although the calling task was cancelled: the clean-up after a signal."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
+
+
+async def ticking(tick: Callable[[], None], work: Awaitable[T], interval_s: float = 0.5) -> T:
+    """Await `work`, calling `tick` now and then meanwhile."""
+
+    async def ticker() -> None:
+        while True:
+            tick()
+            await asyncio.sleep(interval_s)
+
+    task = asyncio.create_task(ticker())
+    try:
+        return await work
+    finally:
+        task.cancel()

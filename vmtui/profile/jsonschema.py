@@ -1,0 +1,115 @@
+"""JSON Schemas of profiles and of the records of `--json`, made from the types themselves."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import msgspec
+
+from vmtui.core.events import AnyEvent
+from vmtui.core.resource import NAME, Kind
+from vmtui.core.specs import SPECS, Ready
+from vmtui.core.units import Duration, Mount, Publish, ReadOnlyMount, Size
+from vmtui.profile import descriptions
+from vmtui.profile.schema import OptionTypes
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REFERENCE = "#/$defs/{name}"
+NAME_PATTERN = f"^{NAME.pattern}$"
+# Units as they are written in TOML; the loader's own parsers say the last word.
+UNITS: dict[type, dict[str, Any]] = {
+    Size: {
+        "description": 'A size: a number of bytes, or "512MiB", "2GiB", "10GB".',
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KMGTkmgt]i?[Bb]?|[Bb])?$"},
+        ],
+    },
+    Duration: {
+        "description": 'A time: a number of seconds, or "500ms", "30s", "1m30s".',
+        "anyOf": [
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"},
+        ],
+    },
+    Publish: {
+        "description": 'A published port: "8080:80", "127.0.0.1:8080:80", "5353:53/udp".',
+        "type": "string",
+        "pattern": r"^(\d+\.\d+\.\d+\.\d+:)?\d+:\d+(/(tcp|udp))?$",
+    },
+    Mount: {
+        "description": 'A mount: "./folder:/target", "volume:/target", with ":ro" or ":rw".',
+        "type": "string",
+        "pattern": r"^[^:]+:/[^:]*(:(ro|rw))?$",
+    },
+    ReadOnlyMount: {
+        "description": 'A folder: "./folder:/target", read-only unless ":rw" is added.',
+        "type": "string",
+        "pattern": r"^[^:]+:/[^:]*(:(ro|rw))?$",
+    },
+}
+
+
+def profile(option_types: OptionTypes) -> dict[str, Any]:
+    """The schema of a profile, with the sub-tables of all backends that are installed."""
+    options = {(kind, name): kind_type for kind in Kind for name, kind_type in option_types(kind).items()}
+    tables = [kind_type for kind_type in dict.fromkeys(options.values()) if kind_type is not None]
+    types = [*SPECS.values(), *tables]
+    schemas, definitions = msgspec.json.schema_components(types, schema_hook=_unit, ref_template=REFERENCE)
+    places = dict(zip(types, schemas, strict=True))
+    _describe(definitions)
+    properties: dict[str, Any] = {
+        "name": {"type": "string", "pattern": NAME_PATTERN, "description": "The file's name without .toml if absent."}
+    }
+    for kind, spec_type in SPECS.items():
+        definition = definitions[spec_type.__name__]
+        names = [name for of, name in options if of is kind]
+        definition["properties"]["backend"]["enum"] = ["auto", *sorted(names)]
+        for name in sorted(names):
+            if (kind_type := options[kind, name]) is not None:
+                about = f"What only the backend {name} knows."
+                definition["properties"][name] = {**places[kind_type], "description": about}
+        properties[kind] = {
+            "type": "object",
+            "description": f"[{kind}.NAME] tables.",
+            "propertyNames": {"pattern": NAME_PATTERN},
+            "additionalProperties": places[spec_type],
+        }
+    return {
+        "$schema": DIALECT,
+        "title": "vmtui profile",
+        "description": "An environment of virtual machines, containers, WASM sandboxes, networks and disks.",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def events() -> dict[str, Any]:
+    """The schema of one line of the output of `--json`."""
+    (schema,), definitions = msgspec.json.schema_components([AnyEvent], schema_hook=_unit, ref_template=REFERENCE)
+    title = "A record of vmtui's output: one line of NDJSON, the first a version, the last a summary."
+    return {"$schema": DIALECT, "title": "vmtui events", "description": title, **schema, "$defs": definitions}
+
+
+def text(schema: dict[str, Any]) -> str:
+    """As it is written to a file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _unit(kind: type) -> dict[str, Any]:
+    if kind in UNITS:
+        return dict(UNITS[kind])
+    raise NotImplementedError(f"no schema for {kind.__name__}")  # what msgspec expects of a hook
+
+
+def _describe(definitions: dict[str, Any]) -> None:
+    described: tuple[type, ...] = (*SPECS.values(), Ready)
+    for spec_type in described:
+        definition = definitions[spec_type.__name__]
+        definition["description"] = inspect.cleandoc(spec_type.__doc__ or "").split("\n\n")[0]
+        for name, schema in definition["properties"].items():
+            schema["description"] = descriptions.of(spec_type, name)
