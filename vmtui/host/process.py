@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import resource
 import select
@@ -18,6 +19,7 @@ from pathlib import Path
 from vmtui.host.faults import CommandFailed, MissingCapability
 
 STDERR_TAIL_BYTES = 4096
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 PACKAGES = {
     "skopeo": "skopeo",
@@ -86,12 +88,15 @@ async def run(
     limits: Limits | None = None,
     pass_fds: Sequence[int] = (),
     on_stdout: Callable[[bytes], None] | None = None,
+    output_limit_bytes: int | None = None,
+    die_with_parent: bool = False,
 ) -> Completed:
     """Run a command to its end and return its output.
 
     `argv[0]` is looked up with `which`. The child is killed and reaped on time-out and on cancellation. With
-    `on_stdout`, chunks of stdout are handed over as they come (and still returned). Raises MissingCapability,
-    CommandFailed (non-zero code with `check`, or time-out).
+    `on_stdout`, chunks of stdout are handed over as they come (and still returned). A child that says more than
+    `output_limit_bytes` is killed; with `die_with_parent` the kernel kills it when this process is gone. Raises
+    MissingCapability, CommandFailed (non-zero code with `check`, time-out, too much output).
     """
     tool = os.fspath(argv[0])
     path = tool if "/" in tool else which(tool)
@@ -104,15 +109,15 @@ async def run(
         env=None if env is None else {**os.environ, **env},
         cwd=cwd,
         pass_fds=pass_fds,
-        preexec_fn=limits.apply if limits is not None else None,
+        preexec_fn=_before_exec(limits, die_with_parent),
     )
     name = Path(tool).name
     try:
         async with asyncio.timeout(timeout):
-            if on_stdout is None:
+            if on_stdout is None and output_limit_bytes is None:
                 stdout, stderr = await process.communicate(stdin)
             else:
-                stdout, stderr = await _stream(process, stdin, on_stdout)
+                stdout, stderr = await _stream(process, name, stdin, on_stdout, output_limit_bytes)
     except TimeoutError:
         raise CommandFailed(f"{name} did not end within {timeout:g} s", code=-signals.SIGKILL) from None
     finally:
@@ -127,17 +132,45 @@ async def run(
     return Completed(code, stdout, stderr)
 
 
+def _before_exec(limits: Limits | None, die_with_parent: bool) -> Callable[[], None] | None:
+    if limits is None and not die_with_parent:
+        return None
+    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
+
+    def prepare() -> None:
+        if die_with_parent:
+            prctl(PR_SET_PDEATHSIG, signals.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)  # the parent went before the kernel knew
+        if limits is not None:
+            limits.apply()
+
+    return prepare
+
+
 async def _stream(
-    process: asyncio.subprocess.Process, stdin: bytes | None, on_stdout: Callable[[bytes], None]
+    process: asyncio.subprocess.Process,
+    tool: str,
+    stdin: bytes | None,
+    on_stdout: Callable[[bytes], None] | None,
+    limit: int | None,
 ) -> tuple[bytes, bytes]:
     assert process.stdout is not None
     assert process.stderr is not None
-    chunks: list[bytes] = []
+    said: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    total = 0
 
-    async def pump(stream: asyncio.StreamReader) -> None:
+    async def pump(to: str, stream: asyncio.StreamReader) -> None:
+        nonlocal total
         while chunk := await stream.read(65536):
-            chunks.append(chunk)
-            on_stdout(chunk)
+            total += len(chunk)
+            if limit is not None and total > limit:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                return
+            said[to].append(chunk)
+            if on_stdout is not None and to == "stdout":
+                on_stdout(chunk)
 
     async def feed() -> None:
         if process.stdin is not None:
@@ -147,11 +180,16 @@ async def _stream(
             process.stdin.close()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(pump(process.stdout))
+        group.create_task(pump("stdout", process.stdout))
+        group.create_task(pump("stderr", process.stderr))
         group.create_task(feed())
-        errors = group.create_task(process.stderr.read())
     await process.wait()
-    return b"".join(chunks), errors.result()
+    stdout, stderr = b"".join(said["stdout"]), b"".join(said["stderr"])
+    if limit is not None and total > limit:
+        raise CommandFailed(
+            f"{tool} said more than {limit} bytes", code=-signals.SIGKILL, details=tail(stderr or stdout)
+        )
+    return stdout, stderr
 
 
 def tail(output: bytes, limit: int = STDERR_TAIL_BYTES) -> str:
