@@ -156,6 +156,8 @@ def read_manifest(data: bytes, reference: str) -> ImageManifest:
     manifest = _decode(data, ImageManifest, f"the manifest of {reference}")
     if manifest.schema_version != 2 or manifest.media_type not in MANIFESTS:
         raise InvalidInput(f"{reference} is not an image: its manifest is of type {manifest.media_type!r}")
+    if not manifest.layers:
+        raise InvalidInput(f"{reference} has no layers, so that there is nothing to run")
     for layer in manifest.layers:
         if FOREIGN.fullmatch(layer.media_type):
             raise InvalidInput(f"{reference} has a layer that may not be distributed, {layer.digest}")
