@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -13,13 +14,33 @@ def main() -> None:
 
         sys.stdout.write(f"{vmtui.__version__}\n")
         return
+    try:
+        code = _front_end(argv)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # a reader of --help or a schema that has seen enough; the rest of it has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _front_end(argv: list[str]) -> int:
     if not argv and sys.stdin.isatty() and sys.stdout.isatty():
-        import importlib.util
-
-        if importlib.util.find_spec("vmtui.tui") is not None:
-            from importlib import import_module
-
-            sys.exit(import_module("vmtui.tui.app").run())
+        return _panel()
     from vmtui.headless import arguments
 
-    sys.exit(arguments.run(argv))
+    return arguments.run(argv)
+
+
+def _panel() -> int:
+    from vmtui.headless import exit_codes
+    from vmtui.host.faults import Fault
+    from vmtui.tui import app
+
+    try:
+        app.run()
+    except Fault as fault:
+        hint = f"\nhint: {fault.hint}" if fault.hint else ""
+        sys.stderr.write(f"error: {fault}{hint}\n")
+        return exit_codes.of(fault)
+    return 0

@@ -230,6 +230,10 @@ def _parse_verb(name: str, argv: Sequence[str]) -> tuple[str, argparse.Namespace
     args = verb_parser(name).parse_args(argv)
     args.verb = name
     if command is not None:
+        if args.command:  # options after REF, which the parser takes for the command
+            first = len(argv) - len(args.command)
+            args = verb_parser(name).parse_args([*argv[: first - 1], *args.command, argv[first - 1]])
+            args.verb = name
         if args.command:
             wrong(f"{args.command[0]!r} stands before --", "vmtui exec --help")
         args.command = command

@@ -53,7 +53,7 @@ def render(plan: Plan, paint: text.Paint = text.plain) -> Iterator[str]:
                 yield paint(f"    + {name} = {value}", text.GREEN)
         else:
             for field in change.fields:
-                before, after = paint(_value(field.before), text.RED), paint(_value(field.after), text.GREEN)
+                before, after = paint(shown(field.before), text.RED), paint(shown(field.after), text.GREEN)
                 yield f"    {paint('~', text.YELLOW)} {field.name}: {before} → {after}"
     yield totals(plan)
 
@@ -79,12 +79,12 @@ def _given(spec: Spec) -> Iterator[tuple[str, str]]:
         else:
             default = encode(field.default)
         if plain[field.name] != default and field.name != "backend":
-            value = plain[field.name]
-            yield field.name, _value(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+            yield field.name, shown(plain[field.name])
 
 
-def _value(shown: str) -> str:
-    """A value on one line; of a table only what is set."""
+def shown(value: object) -> str:
+    """A value of a spec on one line; of a table only what is set."""
+    shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     if shown.startswith("{"):
         with contextlib.suppress(msgspec.DecodeError):
             given = {key: value for key, value in msgspec.json.decode(shown).items() if value is not None}

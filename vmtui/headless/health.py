@@ -6,7 +6,7 @@ import argparse
 
 import msgspec
 
-from vmtui.core.backend import Probe
+from vmtui.core.backend import Probe, roles
 from vmtui.core.resource import Kind
 from vmtui.engine import registry
 from vmtui.engine.workspace import Workspace
@@ -59,14 +59,13 @@ def backends(args: argparse.Namespace) -> int:
     async def command(here: Session, workspace: Workspace) -> int:
         found = [
             BackendRecord(
-                kind=kind,
-                backend=name,
-                priority=registry.load(kind, name).priority,
-                roles=tuple(sorted(workspace.roles(kind, name))),
+                kind=kind, backend=backend.name, priority=backend.priority, roles=tuple(sorted(roles(backend)))
             )
-            for kind, names in workspace.backends().items()
-            for name in names
+            for kind in Kind
+            for backend in workspace.registry.every(kind)
         ]
+        for (kind, name), why in workspace.registry.broken.items():
+            here.screen.say(f"{kind} {name}: {text.clean(why)}")
         if here.json:
             document(here.screen, found)
             return ExitCode.OK

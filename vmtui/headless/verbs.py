@@ -17,7 +17,7 @@ from vmtui.core.lifecycle import Action
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.core.specs import encode
 from vmtui.engine.workspace import Workspace
-from vmtui.headless import exit_codes, session, tables
+from vmtui.headless import diff, exit_codes, session, tables
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import document
 from vmtui.headless.session import Failed, Session
@@ -81,16 +81,14 @@ def inspect(args: argparse.Namespace) -> int:
             document(here.screen, Inspected(status=status, desired=desired))
         else:
             plain = {} if desired is None else encode(desired.spec)
-            given = [(name, _shown(value)) for name, value in plain.items() if value not in (None, "", [], {})]
+            given = [
+                (name, diff.shown(value)) for name, value in plain.items() if value not in (None, "", [], (), {}, False)
+            ]
             for line in tables.detail(status, given):
                 here.screen.data(line)
         return ExitCode.OK
 
     return session.run(command, json=args.json)
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def act(args: argparse.Namespace) -> int:
