@@ -49,7 +49,8 @@ ARCHITECTURES = {
     "s390x": "s390x",
 }
 
-Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
+Word = Annotated[str, Meta(pattern=r"\A[a-z0-9]{0,32}\Z")]
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -90,8 +91,8 @@ class _RootFs(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
     rootfs: _RootFs
-    architecture: str = ""
-    os: str = ""
+    architecture: Word = ""
+    os: Word = ""
     config: _Execution | None = None
 
 
