@@ -180,7 +180,7 @@ class _Loader:
         for declared in resources:
             for edge in graph.dependencies(declared):
                 if edge.provider not in known:
-                    same = [ref for ref in known if ref.kind is edge.provider.kind]
+                    same = [ref for ref in known - {edge.consumer} if ref.kind is edge.provider.kind]
                     short = graph.REFERENCES[edge.field] is None
                     meant = self._meant(
                         edge.provider.short if short else edge.provider.name,
