@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable
-from vmtui.core.errors import Fault, NotPermitted, OperationFailed
+from vmtui.core.errors import Fault, NotFound, NotPermitted, OperationFailed
 from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Workload
@@ -83,7 +84,8 @@ class Operations:
         if row is not None:
             self.store.set_intent(ref, Intent.STOPPED)
             if isinstance(backend, Runnable):
-                await backend.stop(ref, grace_s=grace(row.desired))
+                with contextlib.suppress(NotFound):
+                    await backend.stop(ref, grace_s=grace(row.desired))
         await backend.delete(ref, purge=purge)
         if row is not None and ref.kind.runs:
             await self.wiring.detach(row.desired, forget=True)
