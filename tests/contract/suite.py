@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,13 @@ MARGIN_S = 10.0  # for a busy machine, on top of what a subject says
 _probes: dict[type[Backend[Any]], Probe] = {}
 
 
+class LabContext(Context, frozen=True, kw_only=True):
+    """Without an engine: what a backend runs at the end of a workload has nothing to do here."""
+
+    def reap_argv(self, ref: Ref) -> list[str]:
+        return [sys.executable, "-S", "-c", f"# reap {ref}"]
+
+
 def make_lab(subject: Subject, cache: Path) -> tuple[Lab, Path]:
     """A workspace of its own, but for the cache; and the folder to remove when it is done with."""
     root = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))  # short: unix socket paths
@@ -37,7 +45,7 @@ def make_lab(subject: Subject, cache: Path) -> tuple[Lab, Path]:
     paths.make()
     folder = root / "folder"
     folder.mkdir()
-    return Lab(subject, Context(paths=paths, workspace=secrets.token_hex(4)), folder), root
+    return Lab(subject, LabContext(paths=paths, workspace=secrets.token_hex(4)), folder), root
 
 
 async def clear(lab: Lab) -> None:

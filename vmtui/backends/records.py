@@ -15,7 +15,7 @@ import msgspec
 
 from vmtui.core.backend import Context, Desired
 from vmtui.core.resource import Ref
-from vmtui.core.specs import Spec, from_json, to_json
+from vmtui.core.specs import Spec, decode, from_json, to_json
 from vmtui.host.files import write_atomic
 
 S = TypeVar("S", bound=Spec)
@@ -26,6 +26,17 @@ class Record(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     mark: str
     desired: Desired[S]
     complete: bool
+
+
+class _Made(msgspec.Struct, frozen=True):
+    backend: str
+
+
+class _Owner(msgspec.Struct, frozen=True):
+    """What every record says, whatever kind and backend it is of."""
+
+    mark: str
+    desired: _Made
 
 
 class Records(Generic[S]):
@@ -63,10 +74,21 @@ class Records(Generic[S]):
         if self._context.owned(raw.mark) != ref or raw.desired.backend != self._backend:
             return None
         if self._options_type is not None and raw.desired.options is not None:
-            options = msgspec.convert(raw.desired.options, self._options_type)
+            try:
+                options = decode(raw.desired.options, self._options_type)
+            except msgspec.ValidationError:
+                return None
             desired = msgspec.structs.replace(raw.desired, options=options)
             return msgspec.structs.replace(raw, desired=desired)
         return raw
+
+    def foreign(self, ref: Ref) -> bool:
+        """Whether a readable record says that the directory belongs to another backend or workspace."""
+        try:
+            owner = msgspec.json.decode((self._context.resource_dir(ref) / RECORD).read_bytes(), type=_Owner)
+        except (OSError, msgspec.MsgspecError):
+            return False
+        return self._context.owned(owner.mark) != ref or owner.desired.backend != self._backend
 
     def refs(self) -> Iterator[Ref]:
         """The refs of all directories of this kind, readable record or not."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 # include/uapi/linux/inotify.h
+IN_MODIFY = 0x2
 IN_CLOSE_WRITE = 0x8
 IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
@@ -32,9 +33,12 @@ class Watch:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         self._directories: dict[int, Path] = {}
 
-    def add(self, directory: Path) -> None:
-        """Start to watch `directory`. A directory that is gone is ignored. Raises OSError on a full watch table."""
-        mask = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE
+    def add(self, directory: Path, *, writes: bool = False) -> None:
+        """Start to watch `directory`. A directory that is gone is ignored. Raises OSError on a full watch table.
+
+        With `writes`, every write into a file of it counts, not only the end of writing.
+        """
+        mask = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | (IN_MODIFY if writes else 0)
         number = _libc.inotify_add_watch(self._fd, os.fsencode(directory), ctypes.c_uint32(mask))
         if number >= 0:
             self._directories[number] = directory

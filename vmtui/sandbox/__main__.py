@@ -10,6 +10,7 @@ import os
 import sys
 
 from vmtui.sandbox.config import parse
+from vmtui.sandbox.confine import die_with_parent
 from vmtui.sandbox.launcher import Failed, compiled, launch
 from vmtui.wire.lines import Message, WireError, encode
 
@@ -19,6 +20,7 @@ MAX_CONFIG_BYTES = 4 << 20
 def main() -> int:
     answer: Message
     try:
+        die_with_parent()
         config = parse(sys.stdin.buffer.read(MAX_CONFIG_BYTES))
         os.umask(0o077)
         facts = launch(config) if sys.argv[1:] == ["run"] else compiled(config)[1]

@@ -27,7 +27,7 @@ def launch(config: Config) -> dict[str, Any]:
     """Start the module. Raises Failed, OSError, WireError; nothing runs then."""
     code, facts = compiled(config)
     try:
-        return facts | start(config, code)
+        return facts | start(config, code, facts)
     except Failed as failed:
         if failed.message.get("code") != "stale-code":
             raise
@@ -35,7 +35,7 @@ def launch(config: Config) -> dict[str, Any]:
     os.close(code)
     Cache(config.cache).drop(key(config))
     code, facts = compiled(config)
-    return facts | start(config, code)
+    return facts | start(config, code, facts)
 
 
 def key(config: Config) -> str:
@@ -83,7 +83,7 @@ def compile_in_child(config: Config) -> int:
         end(pid)
 
 
-def start(config: Config, code: int) -> dict[str, Any]:
+def start(config: Config, code: int, facts: dict[str, Any]) -> dict[str, Any]:
     """Fork the monitor and see the module started. Raises Failed, OSError, WireError.
 
     The module begins when both sides have agreed, and the monitor gives up when we are gone before: a launcher that
@@ -92,7 +92,7 @@ def start(config: Config, code: int) -> dict[str, Any]:
     ours, theirs = channels()
     if os.fork() == 0:
         ours.close()
-        _be_monitor(config, code, theirs)
+        _be_monitor(config, code, facts, theirs)
     theirs.close()
     try:
         ready = receive(ours, START_S, "starting the module")
@@ -107,11 +107,12 @@ def start(config: Config, code: int) -> dict[str, Any]:
         ours.close()
 
 
-def _be_monitor(config: Config, code: int, launcher: Channel) -> NoReturn:
+def _be_monitor(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> NoReturn:
     try:
         os.setsid()
+        os.chdir("/")
         quiet()
-        _supervise(config, code, launcher)
+        _supervise(config, code, facts, launcher)
     except (OSError, WireError) as error:
         with contextlib.suppress(WireError):
             launcher.send(failure("host", str(error)))
@@ -119,7 +120,7 @@ def _be_monitor(config: Config, code: int, launcher: Channel) -> NoReturn:
         os._exit(0)  # takes the guest along, if it still lives
 
 
-def _supervise(config: Config, code: int, launcher: Channel) -> None:
+def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> None:
     volumes = confine.open_volumes(config.volumes)
     log = Log(os.path.join(config.directory, "log"), config.log_max_bytes)
     ours, theirs = channels()
@@ -138,7 +139,9 @@ def _supervise(config: Config, code: int, launcher: Channel) -> None:
     if ready.get("event") != "ready" or launcher.receive() is None:
         end(pid)
         return
+    facts = {"user": ready.get("user"), "cache": facts["cache"]}
     try:
-        monitor.run(ready, lambda: launcher.send({"event": "running"}))
+        monitor.run(facts, lambda: launcher.send({"event": "running"}))
     finally:
-        reap(config.reap)
+        if not monitor.stopped:
+            reap(config.reap)

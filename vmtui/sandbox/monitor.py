@@ -23,7 +23,7 @@ from vmtui.sandbox.process import Failed, receive
 from vmtui.wire.lines import Channel, WireError
 
 READY_S = 30.0  # for a guest to load a module that is compiled already
-INTERRUPT_S = 1.0  # for a module to end after an interrupt; a call of the host that waits is not interrupted
+INTERRUPT_S = 0.5  # for a module to end after an interrupt; a call of the host that waits is not interrupted
 READ_BYTES = 64 << 10
 
 
@@ -84,11 +84,11 @@ class Monitor:
         except Failed as failed:
             return failed.message
 
-    def run(self, ready: dict[str, Any], tell: Callable[[], None]) -> None:
+    def run(self, facts: dict[str, Any], tell: Callable[[], None]) -> None:
         """Record that it runs, `tell` so, let it, and return when its result is written. Raises OSError, WireError."""
         self._me, self._started_at = state.identify(os.getpid()), time.time()
         process = {"monitor": self._me, "guest": state.identify(self._pid), "started_at": self._started_at}
-        state.write(self._config.directory, state.PROCESS, process | {"user": ready.get("user", "")})
+        state.write(self._config.directory, state.PROCESS, process | facts)
         tell()
         self._clock = Clock(self._config.timeout_s)
         for fd in (self._wake, self._channel.read_fd, *self._outputs):
@@ -101,6 +101,11 @@ class Monitor:
             if self._dead is not None:
                 self._drain()
         self._finish()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended because it was asked to: nobody has to act on that."""
+        return self._ending.why == "stop"
 
     def _handle(self, fd: int) -> None:
         if fd == self._wake:
@@ -208,7 +213,7 @@ class Monitor:
             "monitor": self._me,
             "started_at": self._started_at,
             "at": time.time(),
-            "stopped": self._ending.why == "stop",
+            "stopped": self.stopped,
             "log_failure": self._log_failure,
             "peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10,
             **_figures(self._report),

@@ -1,0 +1,1 @@
+"""WASM sandboxes on wasmtime: one confined process per module, made by the program `vmtui.sandbox`."""
