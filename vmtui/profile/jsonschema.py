@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ from vmtui.core.units import Duration, Mount, Publish, ReadOnlyMount, Size
 from vmtui.profile import descriptions
 from vmtui.profile.schema import OptionTypes
 
+T = TypeVar("T")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/$defs/{name}"
 NAME_PATTERN = f"^{NAME.pattern}$"
@@ -54,7 +56,7 @@ UNITS: dict[type, dict[str, Any]] = {
 
 def profile(option_types: OptionTypes) -> dict[str, Any]:
     """The schema of a profile, with the sub-tables of all backends that are installed."""
-    options = {(kind, name): kind_type for kind in Kind for name, kind_type in option_types(kind).items()}
+    options = {(kind, name): _options_type(option_types, kind, name) for kind in Kind for name in option_types(kind)}
     tables = [kind_type for kind_type in dict.fromkeys(options.values()) if kind_type is not None]
     types = [*SPECS.values(), *tables]
     schemas, definitions = msgspec.json.schema_components(types, schema_hook=_unit, ref_template=REFERENCE)
@@ -86,6 +88,41 @@ def profile(option_types: OptionTypes) -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _options_type(option_types: OptionTypes, kind: Kind, name: str) -> type[msgspec.Struct] | None:
+    try:
+        found = option_types(kind)[name]
+    except ImportError:  # one broken backend does not take the schema from the others
+        return None
+    return None if found is None else _without_unit_defaults(found)
+
+
+@cache
+def _without_unit_defaults(options: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same type, its defaults that are units made by functions: msgspec cannot write those down."""
+    fields = msgspec.structs.fields(options)
+    if not any(isinstance(field.default, tuple(UNITS)) for field in fields):
+        return options
+    made: list[Any] = []
+    for field in fields:
+        if isinstance(field.default, tuple(UNITS)):
+            made.append((field.name, field.type, msgspec.field(default_factory=partial(_same, field.default))))
+        elif field.default is not msgspec.NODEFAULT:
+            made.append((field.name, field.type, field.default))
+        elif field.default_factory is not msgspec.NODEFAULT:
+            made.append((field.name, field.type, msgspec.field(default_factory=field.default_factory)))
+        else:
+            made.append((field.name, field.type))
+    twin = msgspec.defstruct(
+        options.__name__, made, kw_only=True, forbid_unknown_fields=True, module=options.__module__
+    )
+    twin.__doc__ = options.__doc__
+    return twin
+
+
+def _same(value: T) -> T:
+    return value
 
 
 def events() -> dict[str, Any]:

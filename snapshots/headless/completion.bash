@@ -1,0 +1,39 @@
+# bash completion for vmtui
+_vmtui() {
+  local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}
+  local verb=${COMP_WORDS[1]} options="" words=""
+  COMPREPLY=()
+  if [[ $COMP_CWORD -eq 1 && $cur != -* ]]; then
+    COMPREPLY=($(compgen -W "ls inspect start stop restart pause resume kill rm logs exec console stats events down doctor backends schema completion" -- "$cur")); return
+  fi
+  if [[ $verb == -* && ( $previous == --profile || $previous == -p ) ]]; then
+    compopt -o filenames 2>/dev/null
+    COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")); return
+  fi
+  case $verb in
+    ls) options="--help --profile-name --kind --plain --json"; words="" ;;
+    inspect) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    start) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    stop) options="--help --grace --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    restart) options="--help --grace --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    pause) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    resume) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    kill) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    rm) options="--help --purge --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    logs) options="--help --follow --lines --timestamps --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    exec) options="--help --interactive --tty --user --working-dir --environment --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    console) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    stats) options="--help --watch --interval --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    events) options="--help --follow --lines --json"; words="" ;;
+    down) options="--help --purge --only --yes --json"; words="$(vmtui ls --plain 2>/dev/null | cut -d/ -f1 | sort -u)" ;;
+    doctor) options="--help --json"; words="" ;;
+    backends) options="--help --json"; words="" ;;
+    schema) options="--help --json"; words="profile events" ;;
+    completion) options="--help"; words="bash zsh fish" ;;
+    -*) options="--help --version --profile --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    *) return ;;
+  esac
+  if [[ $cur == -* ]]; then words=$options; fi
+  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}
+complete -F _vmtui vmtui
