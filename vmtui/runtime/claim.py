@@ -36,6 +36,13 @@ def _try(path: Path) -> int | None:
     return None
 
 
+def make_private(path: Path) -> None:
+    """Make a directory and its missing parents, each for us alone. Raises OSError."""
+    for parent in [*reversed(path.parents), path]:
+        if not parent.is_dir():
+            parent.mkdir(mode=0o700, exist_ok=True)
+
+
 def _empty(path: Path) -> None:
     for child in path.iterdir():
         if child.is_dir() and not child.is_symlink():
@@ -54,7 +61,7 @@ async def claim(path: Path, *, timeout: float) -> AsyncIterator[int]:
     """
     deadline = time.monotonic() + timeout
     while True:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path)
         fd = _try(path)
         if fd is not None:
             break

@@ -22,7 +22,7 @@ from vmtui.host import apt
 from vmtui.host.files import write_atomic
 from vmtui.host.process import run
 from vmtui.runtime import debimage
-from vmtui.runtime.claim import claim, sweep
+from vmtui.runtime.claim import claim, make_private, sweep
 from vmtui.runtime.layers import WAIT_S, LayerStore, host_error
 from vmtui.runtime.manifest import (
     MAX_MANIFEST_BYTES,
@@ -163,7 +163,7 @@ class ImageStore:
             origin=origin,
         )
         record = self._record(reference)
-        record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(record.parent)
         write_atomic(record, msgspec.json.encode(remembered))
         image = self._recall(reference)
         if image is None:

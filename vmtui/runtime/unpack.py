@@ -1,7 +1,7 @@
 """The program that unpacks one layer: `python -m vmtui.runtime.unpack`, a Job on stdin, an Outcome on stdout.
 
 A process of its own, so that hostile bytes meet a parser that can only touch the layer's directory: it loads its
-codecs, chroots there, keeps the six capabilities that files need, takes resource limits, and only then reads the tar.
+codecs, chroots there, keeps the seven capabilities that files need, takes resource limits, and only then reads the tar.
 Whatever the tar says, a path resolves inside that root. While it works it prints the bytes read so far, one number a
 line; the last line is the Outcome. What it leaves in the directory counts only if the Outcome has no error.
 
