@@ -78,13 +78,16 @@ class Workspace:
 
     async def scan(self, kinds: Collection[Kind] | None = None) -> tuple[Status, ...]:
         """Everything of this workspace that the host has, over all profiles and backends."""
-        wanted = [backend for kind in Kind if kinds is None or kind in kinds for backend in self.registry.every(kind)]
-        found = await self._scan(wanted)
+        found = await self._scan(kinds)
         return endpoints.complete(found, {ref: row.desired.spec for ref, row in self.store.everything().items()})
 
-    async def _scan(self, backends: Iterable[Backend[Any]]) -> list[Status]:
-        results = await asyncio.gather(*(backend.scan() for backend in backends))
+    async def _scan(self, kinds: Collection[Kind] | None) -> list[Status]:
+        wanted = [backend for kind in Kind if kinds is None or kind in kinds for backend in self.registry.every(kind)]
+        results = await asyncio.gather(*(backend.scan() for backend in wanted))
         return [status for found in results for status in found]
+
+    async def _observed(self, profile: str) -> dict[Ref, Status]:
+        return {status.ref: status for status in await self._scan(None) if status.ref.profile == profile}
 
     async def inspect(self, ref: Ref) -> Status:
         """One resource with all facts, its addresses and endpoints. Raises NotFound."""
@@ -147,7 +150,7 @@ class Workspace:
         chosen = set(declared) if not only else _closure(self._named(profile.name, only, declared), needs)
         again = set(declared) if "all" in recreate else self._named(profile.name, recreate, declared)
         applied = self.store.of_profile(profile.name)
-        observed = {status.ref: status for status in await self.scan() if status.ref.profile == profile.name}
+        observed = await self._observed(profile.name)
         desired = {
             ref: await selection.desired(self.registry, item, applied.get(ref), observed.get(ref))
             for ref, item in declared.items()
@@ -181,7 +184,7 @@ class Workspace:
     async def plan_down(self, profile: str, *, purge: bool, only: Sequence[str] = ()) -> Plan:
         """What would remove a profile, without its file. Raises NotFound if nothing of it is known or there."""
         applied = self.store.of_profile(profile)
-        observed = {status.ref: status for status in await self.scan() if status.ref.profile == profile}
+        observed = await self._observed(profile)
         if not applied and not observed and profile not in self.store.profiles():
             known = ", ".join(self.profiles()) or "none"
             raise NotFound(f"nothing of a profile {profile!r} is here", hint=f"profiles that are: {known}")
@@ -201,15 +204,31 @@ class Workspace:
         if plan.empty:
             if plan.down:
                 self.store.remove_profile(plan.profile)
+            if self._open_steps(plan):
+                async with self.changing(f"apply {plan.profile}"):
+                    await self._settle(plan)
             return Outcome(result="converged", changes=0)
         async with self.changing(f"apply {plan.profile}"):
             if not plan.down:
                 self.store.put_profile(plan.profile, plan.path)
             try:
-                return await Run(self.operations, plan, emit).execute(on_failure)
+                outcome = await Run(self.operations, plan, emit).execute(on_failure)
+                if outcome.result == "converged":
+                    await self._settle(plan)
+                return outcome
             finally:
-                self.store.journal_settle(change.ref for change in plan.changes)
                 self._forget_profile(plan)
+
+    def _open_steps(self, plan: Plan) -> set[Ref]:
+        return {ref for ref in self.store.interrupted() if ref.profile == plan.profile}
+
+    async def _settle(self, plan: Plan) -> None:
+        """Forget the steps that an earlier run did not end, of what this plan brought in order or what is gone."""
+        changed = {change.ref for change in plan.changes}
+        if self._open_steps(plan) - changed:
+            here = {status.ref for status in await self.scan()} | set(self.store.of_profile(plan.profile))
+            changed |= self._open_steps(plan) - here
+        self.store.journal_settle(changed)
 
     def _forget_profile(self, plan: Plan) -> None:
         if not self.store.of_profile(plan.profile):
