@@ -1,0 +1,1 @@
+"""Disks as qcow2 files, through qemu-img."""
