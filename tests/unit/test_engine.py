@@ -151,8 +151,8 @@ def test_a_damaged_database_is_a_clear_error(paths: Paths) -> None:
 
 async def test_two_profiles_may_use_the_same_names(workspace: Workspace) -> None:
     await up(workspace)
-    other = {"container/web": ContainerSpec(backend="fake", image="x")}
     other: dict[str, Spec] = {"container/web": ContainerSpec(backend="fake", image="x")}
+    await workspace.apply(await workspace.plan(profile("u", other)), emit=quiet)
     statuses = await workspace.scan()
     with pytest.raises(NotFound, match="can mean t/container/web, u/container/web"):
         workspace.resolve("web", statuses)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -344,7 +345,12 @@ ROLES: dict[Role, type] = {
 
 def roles(backend: Backend[Any]) -> frozenset[Role]:
     """The roles that a backend has."""
-    return frozenset(role for role, protocol in ROLES.items() if isinstance(backend, protocol))
+    return _roles_of(type(backend))
+
+
+@cache
+def _roles_of(made: type) -> frozenset[Role]:
+    return frozenset(role for role, protocol in ROLES.items() if issubclass(made, protocol))
 
 
 def resized(old: Size | None, new: Size | None) -> int:

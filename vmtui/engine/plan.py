@@ -9,7 +9,7 @@ import msgspec
 
 from vmtui.core.backend import Desired
 from vmtui.core.lifecycle import UP, Action, Phase, Role
-from vmtui.core.resource import Kind, Ref, Status
+from vmtui.core.resource import Kind, Port, Ref, Status
 from vmtui.core.specs import DiskSpec, Restart, Spec, Workload, encode
 from vmtui.core.units import Size
 from vmtui.engine.store import Applied
@@ -17,6 +17,7 @@ from vmtui.engine.store import Applied
 MEND = "mend"
 RECREATE = "recreate"
 UPDATE = "update"
+INTERRUPTED = "an earlier run was interrupted while it changed this"
 
 
 class FieldChange(msgspec.Struct, frozen=True):
@@ -116,16 +117,19 @@ def _text(value: object) -> str:
     return msgspec.json.encode(value).decode() if not isinstance(value, str) else value
 
 
-def missing_ports(want: Desired[Any], observed: Mapping[Ref, Status]) -> list[str]:
+Plugs = Mapping[tuple[Ref, Ref, int], Port]  # by network, consumer and index
+
+
+def plugs(observed: Iterable[Status]) -> Plugs:
+    """The ports that networks have."""
+    return {(port.network, port.consumer, port.index): port for status in observed for port in status.ports}
+
+
+def missing_ports(want: Desired[Any], ports: Plugs) -> list[str]:
     """What a running workload should be plugged into and is not, in words."""
     lost = []
     for index, name in enumerate(getattr(want.spec, "networks", ())):
-        network = Ref(want.ref.profile, Kind.NETWORK, name)
-        seen = observed.get(network)
-        port = next(
-            (port for port in seen.ports if port.consumer == want.ref and port.index == index) if seen else iter(()),
-            None,
-        )
+        port = ports.get((Ref(want.ref.profile, Kind.NETWORK, name), want.ref, index))
         if port is None:
             lost.append(f"its port on network {name} is gone")
         elif not port.present:
@@ -138,14 +142,15 @@ def missing_ports(want: Desired[Any], observed: Mapping[Ref, Status]) -> list[st
 def decide(
     want: Desired[Any],
     was: Applied | None,
-    observed: Mapping[Ref, Status],
+    seen: Status | None,
+    ports: Plugs,
     *,
     recreate: bool,
     interrupted: bool,
     roles: frozenset[Role],
 ) -> Change | None:
     """What one declared resource needs, by itself."""
-    ref, seen = want.ref, observed.get(want.ref)
+    ref = want.ref
     fields = diff(was.desired.spec if was else None, want.spec)
 
     def change(action: str, reason: str, fields: tuple[FieldChange, ...] = fields, loss: bool = False) -> Change:
@@ -164,8 +169,8 @@ def decide(
         moved = (FieldChange("backend", seen.backend, want.backend), *fields)
         return change(RECREATE, f"it moves to backend {want.backend}", moved, loss=data)
     if interrupted and ref.kind.runs:
-        return change(RECREATE, "an earlier run was interrupted while it changed this")
-    if interrupted or seen.phase is Phase.BROKEN:
+        return change(RECREATE, INTERRUPTED)
+    if seen.phase is Phase.BROKEN:
         cause = seen.problems[0].message if seen.problems else "it is broken"
         return change(RECREATE if ref.kind.runs else MEND, cause)
     if seen.spec_hash != want.spec_hash and not data:
@@ -176,12 +181,14 @@ def decide(
         before = "" if seen.size_bytes is None else str(Size(seen.size_bytes))
         sizes = (FieldChange("size", before, str(size)),)
         return change(Action.RESIZE, "its size differs", sizes)
+    if interrupted:
+        return change(MEND, INTERRUPTED)
     if seen.phase is Phase.PAUSED:
         return change(Action.RESUME, "it is paused")
     if not up(want.spec, seen):
         code = f" with code {seen.exit.code}" if seen.exit else ""
         return change(Action.START, f"it is {seen.phase}{code}")
-    if seen.phase is Phase.RUNNING and (lost := missing_ports(want, observed)):
+    if seen.phase is Phase.RUNNING and (lost := missing_ports(want, ports)):
         action = Action.RECONNECT if Role.RECONNECTABLE in roles else Action.RESTART
         return change(action, "; ".join(lost))
     if was is None:
@@ -212,11 +219,13 @@ def make_plan(
     found: dict[Ref, Change] = {}
     unchanged: list[Ref] = []
     notes: list[tuple[Ref, str]] = []
+    ports = plugs(observed.values())
     for ref, want in desired.items():
         decided = decide(
             want,
             applied.get(ref),
-            observed,
+            observed.get(ref),
+            ports,
             recreate=ref in recreate,
             interrupted=ref in interrupted,
             roles=roles(ref),

@@ -1,0 +1,20 @@
+"""`make bench`: every figure, each beside its peer, in one table."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import containers, planning, startup
+from bench.measure import Row, table
+
+
+def main() -> None:
+    rows: list[Row] = []
+    for part in (startup, planning, containers):
+        for row in part.rows():
+            print(f"  {row.what}: {row.ours}", file=sys.stderr)
+            rows.append(row)
+    print(table(rows))
+
+
+main()
