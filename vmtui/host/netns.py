@@ -14,6 +14,11 @@ import threading
 from vmtui.host.faults import Fault
 from vmtui.host.rtnetlink import (
     ADDRESS,
+    IFA_LOCAL,
+    IFF_UP,
+    IFLA_ADDRESS,
+    IFLA_IFNAME,
+    IFLA_MTU,
     LINK,
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -28,14 +33,9 @@ from vmtui.host.rtnetlink import (
 
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 # include/uapi/linux/if_link.h
-IFLA_ADDRESS = 1
-IFLA_IFNAME = 3
-IFLA_MTU = 4
 IFLA_NET_NS_FD = 28
-IFF_UP = 0x1
 # include/uapi/linux/if_addr.h
 IFA_ADDRESS = 1
-IFA_LOCAL = 2
 IFA_BROADCAST = 4
 IFA_F_NODAD = 0x02
 # include/uapi/linux/rtnetlink.h

@@ -35,6 +35,13 @@ RTM_NEWROUTE = 24
 RTM_GETROUTE = 26
 RTMGRP_LINK = 0x1
 RTMGRP_IPV4_IFADDR = 0x10
+IFLA_ADDRESS = 1
+IFLA_IFNAME = 3
+IFLA_MTU = 4
+IFLA_LINKINFO = 18
+IFLA_INFO_KIND = 1
+IFF_UP = 0x1
+IFA_LOCAL = 2
 LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix, flags, scope, index
 ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags

@@ -1,0 +1,1 @@
+"""Networks on this host: a bridge, TAP and veth ports, nftables, dnsmasq."""

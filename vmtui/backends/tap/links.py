@@ -1,0 +1,159 @@
+"""The one file that makes and removes interfaces, by pyroute2's AsyncIPRoute; its untyped requests end here.
+
+Importing pyroute2 takes longer than `vmtui ls` may, so it is imported where something is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import ipaddress
+import os
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from vmtui.backends.tap import kernel
+from vmtui.backends.tap.kernel import Link
+from vmtui.core.errors import Conflict, OperationFailed
+
+TUN = "/dev/net/tun"
+# include/uapi/linux/if_tun.h
+TUNSETIFF = 0x400454CA
+TUNSETPERSIST = 0x400454CB
+TUNSETOWNER = 0x400454CC
+IFF_TAP = 0x0002
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+IFREQ = struct.Struct("16sH22x")  # ifreq(7): name, flags
+
+
+class Links:
+    """An open session with the kernel; see `session`."""
+
+    def __init__(self, route: Any) -> None:
+        self._route = route
+
+    async def bridge(self, name: str, mark: str, mac: str, mtu: int, address: ipaddress.IPv4Interface) -> None:
+        """Make the bridge or mend it. Raises Conflict if the name is taken, OperationFailed."""
+        link = self._ours(name, mark, mac)
+        if link is None:
+            await self._do("add", ifname=name, kind="bridge", address=mac)
+            link = self._made(name)
+        await self._set(link, mark=mark, mtu=mtu)
+        held = kernel.addresses().get(link.index, ())
+        if address not in held:
+            await self._call(
+                f"set {address} on {name}",
+                lambda: self._route.addr(
+                    "add",
+                    index=link.index,
+                    address=str(address.ip),
+                    prefixlen=address.network.prefixlen,
+                    broadcast=str(address.network.broadcast_address),
+                ),
+            )
+
+    async def tap(self, name: str, mark: str, mac: str, mtu: int, bridge: Link) -> None:
+        """Make the TAP or mend it. Raises Conflict if the name is taken, OperationFailed."""
+        link = self._ours(name, mark, mac)
+        if link is not None:
+            await self._set(link, mark=mark, mtu=mtu, master=bridge.index)
+            return
+        fd = -1
+        try:
+            # Until it is persistent it goes with the fd, so that there is never a persistent one without our mark.
+            fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
+            fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+            await self._do("set", index=self._made(name).index, address=mac)
+            await self._set(self._made(name), mark=mark, mtu=mtu, master=bridge.index)
+            fcntl.ioctl(fd, TUNSETOWNER, os.geteuid())
+            fcntl.ioctl(fd, TUNSETPERSIST, 1)
+        except OSError as error:
+            raise OperationFailed(f"cannot make TAP {name}: {error.strerror}", hint="modprobe tun") from error
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    async def veth(self, name: str, mark: str, mac: str, mtu: int, bridge: Link, *, peer: str, peer_mac: str) -> None:
+        """Make the pair or mend our end. Raises Conflict if a name is taken, OperationFailed."""
+        link = self._ours(name, mark, mac)
+        if link is None:
+            if peer in kernel.links():
+                raise taken(peer)
+            await self._do(
+                "add", ifname=name, kind="veth", address=mac, peer={"ifname": peer, "address": peer_mac, "mtu": mtu}
+            )
+            link = self._made(name)
+        await self._set(link, mark=mark, mtu=mtu, master=bridge.index)
+
+    async def enslave(self, names: Iterable[str], bridge: Link) -> None:
+        """Put interfaces that are there into the bridge. Raises OperationFailed."""
+        found = kernel.links()
+        for name in names:
+            if (link := found.get(name)) is not None and link.master != bridge.index:
+                await self._do("set", index=link.index, master=bridge.index)
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """Absent is success. Raises OperationFailed."""
+        found = kernel.links()
+        for name in names:
+            if (link := found.get(name)) is not None:
+                await self._do("del", index=link.index)
+
+    def _ours(self, name: str, mark: str, mac: str) -> Link | None:
+        link = kernel.links().get(name)
+        if link is not None and not link.carries(mark, mac):
+            raise taken(name)
+        return link
+
+    def _made(self, name: str) -> Link:
+        link = kernel.links().get(name)
+        if link is None:
+            raise OperationFailed(f"interface {name} vanished while it was made")
+        return link
+
+    async def _set(self, link: Link, *, mark: str, mtu: int, master: int = 0) -> None:
+        """Mark it first, then only what differs."""
+        if link.alias != mark:
+            await self._do("set", index=link.index, ifalias=mark)
+        changes: dict[str, object] = {}
+        if link.mtu != mtu:
+            changes["mtu"] = mtu
+        if master and link.master != master:
+            changes["master"] = master
+        if not link.up:
+            changes["state"] = "up"
+        if changes:
+            await self._do("set", index=link.index, **changes)
+
+    async def _do(self, verb: str, **request: object) -> None:
+        what = f"{verb} interface {request.get('ifname') or request.get('index')}"
+        await self._call(what, lambda: self._route.link(verb, **request))
+
+    async def _call(self, what: str, call: Callable[[], Awaitable[object]]) -> None:
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            async with asyncio.timeout(20):
+                await call()
+        except NetlinkError as error:
+            if what.startswith("del ") and error.code == errno.ENODEV:
+                return  # the end of a container took its veth along
+            raise OperationFailed(f"the kernel refuses to {what}: {error}", hint="vmtui doctor") from error
+        except TimeoutError:
+            raise OperationFailed(f"the kernel did not {what} in time") from None
+
+
+def taken(name: str) -> Conflict:
+    return Conflict(f"interface {name} exists and is not ours", hint=f"ip link show {name}")
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[Links]:
+    from pyroute2 import AsyncIPRoute
+
+    async with AsyncIPRoute() as route:
+        yield Links(route)

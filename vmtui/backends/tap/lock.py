@@ -1,0 +1,59 @@
+"""One change at a time on this host, whatever workspace it is for: all share a table, a sysctl and the addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from vmtui.core.errors import LockHeld, MissingCapability
+
+# Not under Paths.runtime, which is private to the user: dnsmasq runs as another one and must reach its files.
+ROOT = Path("/run/vmtui-tap")
+POLL_S = 0.005
+WAIT_S = 60.0
+
+
+@asynccontextmanager
+async def exclusive() -> AsyncIterator[None]:
+    """Hold the kernel's lock on ROOT, which is there as long as it is held, and goes when it is empty.
+
+    Raises LockHeld after a minute, MissingCapability without the right to make ROOT.
+    """
+    deadline = time.monotonic() + WAIT_S
+    fd = _try()
+    while fd is None:
+        if time.monotonic() >= deadline:
+            raise LockHeld("another vmtui changes the networks of this host", hint="wait for it to end")
+        await asyncio.sleep(POLL_S)
+        fd = _try()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            ROOT.rmdir()
+        os.close(fd)
+
+
+def _try() -> int | None:
+    """An fd that holds the lock on what ROOT is now, or None."""
+    try:
+        ROOT.mkdir(mode=0o711, exist_ok=True)
+        fd = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:  # the one before us removed it in between
+        return None
+    except PermissionError:
+        raise MissingCapability(f"no right to write {ROOT}: networks need root", hint="sudo vmtui …") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), ROOT.stat()):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)
+    return None
