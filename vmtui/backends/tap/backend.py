@@ -89,7 +89,11 @@ class TapBackend(Backend[NetworkSpec]):
             if subnet is not None:
                 ipam.gateway_of(desired.spec, subnet)
             if ipam.load(self.context.resource_dir(desired.ref)) is None or subnet is not None:
-                beside = [Taken(other, str(each.ref)) for each in others if (other := _subnet(each)) is not None]
+                beside = [
+                    Taken(other, str(each.ref))
+                    for each in others
+                    if each.ref != desired.ref and (other := _subnet(each)) is not None
+                ]
                 ipam.open_book(desired.spec, [*self._taken(desired.ref), *beside])
         except InvalidInput as fault:
             return (Problem(code="invalid", message=f"{desired.ref}: {fault}", hint=fault.hint),)
