@@ -15,6 +15,7 @@ from vmtui.core.events import Event
 from vmtui.engine.store import Store
 
 MOST_POINTS = 2000  # far above any act here: a loop that never ends is a defect of the test
+PRELOAD = [__name__, "tests.support.fakes", "pytest"]  # imported once, for all the processes that are killed
 
 
 class Tick(Protocol):
@@ -32,6 +33,7 @@ def killed_at(point: int, act: Act, *args: Any, timeout_s: float = 120.0) -> boo
     False if it came to its end before. Raises AssertionError when it failed instead (its traceback is on stderr).
     """
     processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(PRELOAD)
     process = processes.Process(target=_child, args=(point, act, args))
     process.start()
     process.join(timeout_s)
