@@ -224,8 +224,8 @@ class Backend(ABC, Generic[S]):
     async def check(self, desired: Desired[S], others: Sequence[Desired[Any]]) -> Sequence[Problem]:  # noqa: ARG002
         """What on this host makes `desired` impossible, found before anything changes and without changing anything.
 
-        `others` are what is made of the same kind in the same run, `desired` among them. An unreadable file, a subnet that
-        overlaps, a port in use. Never raises.
+        `others` are what is made of the same kind in the same run, `desired` among them. An unreadable file, a subnet
+        that overlaps, a port in use. Never raises.
         """
         return ()
 

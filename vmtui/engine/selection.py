@@ -58,7 +58,8 @@ async def preflight(registry: Registry, plan: Plan, declared: Mapping[Ref, Decla
     ]
     for want, problems in zip(wants, await asyncio.gather(*checks), strict=True):
         for problem in problems:
-            message = f"{want.ref.short}: {problem.message}"
+            named = str(want.ref) in problem.message
+            message = problem.message if named else f"{want.ref}: {problem.message}"
             if problem.code == "missing-capability":
                 raise MissingCapability(message, hint=problem.hint)
             if problem.code == "conflict":
