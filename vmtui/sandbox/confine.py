@@ -30,6 +30,7 @@ SIGKILL = 9
 ALL = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 RUNTIME_BYTES = 512 << 20  # what Python, wasmtime and the code of a module may need beside the linear memory
 COMPILER_BYTES = 4 << 30
+COMPILE_CPU_S = 600  # of all threads together; the launcher counts real time
 FILE_BYTES = 4 << 30  # one file that a module writes
 OPEN_FILES = 256
 
@@ -145,7 +146,9 @@ def limit(config: Config, *, compiling: bool) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
     }
-    if config.timeout_s is not None:
+    if compiling:
+        limits[resource.RLIMIT_CPU] = COMPILE_CPU_S
+    elif config.timeout_s is not None:
         limits[resource.RLIMIT_CPU] = int(config.timeout_s) + 10  # the monitor's clock comes first
     for which, value in limits.items():
         _, hard = resource.getrlimit(which)

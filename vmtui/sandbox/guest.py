@@ -69,8 +69,9 @@ def _proc_exit(code: int) -> None:
 
 def compile_module(config: Config, module_fd: int, code_fd: int) -> None:
     """Compile what `module_fd` holds into `code_fd`. Raises Refused, OSError."""
+    config = config._replace(volumes=())
     confine.enter_namespaces()
-    confine.change_root(config.directory, [], config._replace(volumes=()))
+    confine.change_root(config.directory, [], config)
     confine.limit(config, compiling=True)
     confine.drop(*confine.identity(config, []))
     with os.fdopen(module_fd, "rb") as file:
@@ -107,10 +108,14 @@ def _check_memory(module: wasmtime.Module, limit_bytes: int) -> None:
 class Run:
     """A module that is ready to run."""
 
-    def __init__(self, config: Config, code_fd: int, volumes: list[int]) -> None:
+    def __init__(self, config: Config, code_fd: int) -> None:
         """Confine this process and load the module. Raises Refused, OSError."""
-        uid, gid = confine.identity(config, volumes)
         confine.enter_namespaces()
+        try:
+            volumes = confine.open_volumes(config.volumes)  # here: a mount cannot be taken over from outside
+        except OSError as error:
+            raise Refused("volume", f"cannot open {error.filename}: {error.strerror}") from None
+        uid, gid = confine.identity(config, volumes)
         paths = confine.change_root(config.directory, volumes, config)
         wasi = wasmtime.WasiConfig()
         wasi.argv = list(config.args)

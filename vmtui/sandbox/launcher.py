@@ -121,7 +121,6 @@ def _be_monitor(config: Config, code: int, facts: dict[str, Any], launcher: Chan
 
 
 def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> None:
-    volumes = confine.open_volumes(config.volumes)
     log = Log(os.path.join(config.directory, "log"), config.log_max_bytes)
     ours, theirs = channels()
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
@@ -129,9 +128,9 @@ def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Chann
     if pid == 0:
         os.dup2(out_end, 1)
         os.dup2(err_end, 2)
-        be_guest(theirs, (code, *volumes), lambda guest: guest.Run(config, code, volumes).serve(theirs))
+        be_guest(theirs, (code,), lambda guest: guest.Run(config, code).serve(theirs))
     theirs.close()
-    for fd in (out_end, err_end, code, *volumes):
+    for fd in (out_end, err_end, code):
         os.close(fd)
     monitor = Monitor(config, pid, ours, {out: "stdout", err: "stderr"}, log)
     ready = monitor.begun()
