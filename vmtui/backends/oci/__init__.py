@@ -1,0 +1,1 @@
+"""Containers: OCI images under runc or crun, with conmon as their parent."""

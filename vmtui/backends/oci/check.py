@@ -1,0 +1,57 @@
+"""What makes a container impossible on this host, found without making anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vmtui.backends.oci.options import OciOptions
+from vmtui.backends.oci.volumes import Volumes, require_sources
+from vmtui.core.backend import Context, Desired
+from vmtui.core.errors import Fault, InvalidInput
+from vmtui.core.resource import Problem
+from vmtui.core.specs import ContainerSpec
+from vmtui.host.process import which
+from vmtui.runtime import bundle, capabilities, seccomp, signals
+from vmtui.runtime.cgroups import hierarchies, mode
+from vmtui.runtime.oci_runtime import choose
+
+LEAST_MEMORY = 6 << 20  # what runc itself needs to get a container going; Docker refuses less too
+
+
+def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
+    """Never raises."""
+    spec = desired.spec
+    options = desired.options if isinstance(desired.options, OciOptions) else OciOptions()
+
+    def memory() -> None:
+        if spec.memory is not None and spec.memory < LEAST_MEMORY:
+            raise InvalidInput(f"memory {spec.memory} is too little to start a container", hint='memory = "16MiB"')
+
+    def volumes() -> None:
+        for mount in spec.volumes:
+            if mount.is_volume:
+                Volumes(context).path(desired.ref.profile, mount.source)
+
+    def programs() -> None:
+        choose(options.runtime, mode(hierarchies()))
+        which("conmon")
+
+    questions: list[tuple[str, Callable[[], object]]] = [
+        ("missing-source", lambda: require_sources(spec.volumes)),
+        ("volume-name", volumes),
+        ("memory", memory),
+        ("signal", lambda: signals.number(spec.stop_signal or "SIGTERM")),
+        ("environment", lambda: bundle.checked_environment(spec.environment, str(desired.ref))),
+        ("tmpfs", lambda: bundle.check_tmpfs(spec.tmpfs)),
+        ("capability", lambda: seccomp.resolve(capabilities.resolve(spec.cap_add, spec.cap_drop))),
+        ("runtime", programs),
+    ]
+    problems = []
+    for code, ask in questions:
+        try:
+            ask()
+        except Fault as fault:
+            problems.append(Problem(code=code, message=f"{desired.ref}: {fault.message}", hint=fault.hint))
+        except OSError as error:
+            problems.append(Problem(code=code, message=f"{desired.ref}: {error}"))
+    return problems

@@ -1,0 +1,93 @@
+"""The mount system calls that Python lacks, through ctypes: the raw ABI and nothing else. All raise OSError."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+# include/uapi/asm-generic/unistd.h: the same numbers on all architectures since 5.1
+NR_OPEN_TREE = 428
+NR_MOVE_MOUNT = 429
+NR_OPENAT2 = 437
+NR_MOUNT_SETATTR = 442
+
+# include/uapi/linux/mount.h
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_RDONLY = 1
+MOUNT_ATTR_NOSUID = 2
+MOUNT_ATTR_NODEV = 4
+MOUNT_ATTR_IDMAP = 0x100000
+
+# include/uapi/linux/fcntl.h, sched.h, openat2.h
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+CLONE_NEWNS = 0x20000
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_IN_ROOT = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) for the calling thread."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
+    """mount(2)."""
+    encoded = [os.fsencode(text) for text in (source, target, fstype)]
+    _checked(_libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data)), f"mount {fstype or source} on {target}")
+
+
+def open_tree(path: str, *, recursive: bool = False) -> int:
+    """A detached clone of the mount at `path`, as a descriptor that the caller closes."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    return _checked(
+        _libc.syscall(ctypes.c_long(NR_OPEN_TREE), AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)),
+        f"open_tree {path}",
+    )
+
+
+def mount_setattr(fd: int, attributes: int, *, userns_fd: int = 0, recursive: bool = False) -> None:
+    """Set attributes of a detached mount; with MOUNT_ATTR_IDMAP its ids are mapped by `userns_fd`."""
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    attr = struct.pack("QQQQ", attributes, 0, 0, userns_fd)  # struct mount_attr, version 0
+    _checked(
+        _libc.syscall(ctypes.c_long(NR_MOUNT_SETATTR), fd, b"", ctypes.c_uint(flags), attr, ctypes.c_size_t(len(attr))),
+        "mount_setattr",
+    )
+
+
+def move_mount(fd: int, target: str) -> None:
+    """Attach a detached mount at `target`."""
+    _checked(
+        _libc.syscall(
+            ctypes.c_long(NR_MOVE_MOUNT), fd, b"", AT_FDCWD, os.fsencode(target), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
+        ),
+        f"move_mount on {target}",
+    )
+
+
+def open_in_root(root_fd: int, path: str, flags: int) -> int:
+    """openat2(2) with `root_fd` as the root: neither `..` nor symlinks lead out of a hostile tree."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)  # struct open_how
+    return _checked(
+        _libc.syscall(ctypes.c_long(NR_OPENAT2), root_fd, os.fsencode(path), how, ctypes.c_size_t(len(how))),
+        f"openat2 {path}",
+    )
