@@ -84,13 +84,13 @@ class Registry:
         return self._made[key]
 
     def every(self, kind: Kind) -> tuple[Backend[Any], ...]:
-        """All backends of a kind that can be imported; `broken` has the others."""
+        """All backends of a kind that can be loaded; `broken` has the others."""
         found = []
         for name in names(kind):
             try:
                 found.append(self.get(kind, name))
-            except ImportError as error:
-                self.broken[kind, name] = f"cannot be imported: {error}"
+            except (ImportError, AttributeError, TypeError) as error:
+                self.broken[kind, name] = f"cannot be loaded: {error}"
         return tuple(found)
 
     async def aclose(self) -> None:

@@ -18,7 +18,16 @@ from vmtui.engine.workspace import Workspace
 from vmtui.tui.logs import LogScreen
 from vmtui.tui.text import safe
 
-COLUMNS = ("state", "kind", "name", "profile", "backend", "address", "endpoint", "problem")
+COLUMNS = {
+    "state": 13,
+    "kind": 9,
+    "name": 18,
+    "profile": 10,
+    "backend": 7,
+    "address": 15,
+    "endpoint": 24,
+    "problem": 60,
+}
 GLYPHS = {
     Phase.RUNNING: "●",
     Phase.AVAILABLE: "●",
@@ -74,7 +83,9 @@ class ResourceScreen(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns(*COLUMNS)
+        table = self.query_one(DataTable)
+        for name, width in COLUMNS.items():
+            table.add_column(name, width=width)
         self._watch()
         self._keep_current()
 
