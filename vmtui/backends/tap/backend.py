@@ -298,6 +298,9 @@ class TapBackend(Backend[NetworkSpec]):
             else:
                 peer, peer_mac = network.peer(lease), names.mac(token)
                 await links.veth(name, mark, host_mac, mtu, bridge, peer=peer, peer_mac=peer_mac)
+            if lease.publish:
+                await links.hairpin(name)
+        sysctl.set_port(name)
 
     async def _take_back(self, old: Network, doomed: Iterable[str]) -> None:
         """After a failure: the interface goes; book, rules and names are as they were."""

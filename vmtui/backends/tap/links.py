@@ -56,6 +56,15 @@ class Links:
                 ),
             )
 
+    async def hairpin(self, name: str) -> None:
+        """Let frames go back to where they came from: how a member reaches a port that it publishes itself, where
+        br_netfilter translates addresses before the bridge decides. Raises OperationFailed.
+        """
+        index = self._made(name).index
+        await self._call(
+            f"set interface {name} to hairpin mode", lambda: self._route.brport("set", index=index, mode=1)
+        )
+
     async def tap(self, name: str, mark: str, mac: str, mtu: int, bridge: Link) -> None:
         """Make the TAP or mend it. Raises Conflict if the name is taken, OperationFailed."""
         link = self._ours(name, mark, mac)

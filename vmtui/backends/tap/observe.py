@@ -65,7 +65,7 @@ def status(context: Context, ref: Ref, record: Record[NetworkSpec] | None, host:
         phase=Phase.BROKEN if problems else Phase.AVAILABLE,
         spec_hash=spec_hash,
         addresses=(address,),
-        ports=tuple(network.port(lease, host.links) for lease in network.book.leases if lease.plugged),
+        ports=tuple(network.port(lease, host.links) for lease in network.book.leases),
         facts=tuple(Fact(name=name, value=value) for name, value in _facts(network, host)),
         problems=problems,
     )

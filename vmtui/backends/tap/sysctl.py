@@ -45,6 +45,13 @@ def set_bridge(bridge: str) -> None:
             _write(path, value)
 
 
+def set_port(interface: str) -> None:
+    """The host's end of a port is no host of its own: without IPv6 it does not speak up. Raises MissingCapability."""
+    path = Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6")
+    if path.exists():
+        _write(path, "1")
+
+
 def _write(path: Path, value: str) -> None:
     try:
         path.write_text(value)
