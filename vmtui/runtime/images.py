@@ -23,7 +23,7 @@ from vmtui.host.files import write_atomic
 from vmtui.host.process import run
 from vmtui.runtime import debimage
 from vmtui.runtime.claim import claim, make_private, sweep
-from vmtui.runtime.layers import WAIT_S, LayerStore, host_error
+from vmtui.runtime.layers import WAIT_S, LayerStore, Stack, host_error
 from vmtui.runtime.manifest import (
     MAX_MANIFEST_BYTES,
     Blob,
@@ -44,8 +44,8 @@ FETCH_S = 1800.0
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image that is unpacked on this host.
 
-    `layers` are directories for overlayfs, lowest first; there may be one more than `diff_ids`, which describes
-    folders (see LayerStore.folders). `digest` is the manifest's.
+    `layers` are directories for overlayfs, lowest first; not one to one with `diff_ids`, see LayerStore.stack.
+    `digest` is the manifest's.
     """
 
     reference: str
@@ -56,13 +56,13 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """The file of a reference. `origin` is the Debian package's version of a deb: image. `folders` a hash or ""."""
+    """The file of a reference. `origin` is the Debian package's version of a deb: image."""
 
     reference: str
     digest: str
     config: ImageConfig
     diff_ids: tuple[str, ...]
-    folders: str = ""
+    stack: Stack
     origin: str = ""
 
 
@@ -105,9 +105,9 @@ class ImageStore:
         found = self._remembered(reference)
         if found is None or not all(self._layers.has(diff_id) for diff_id in found.diff_ids):
             return None
-        layers = [self._layers.tree(diff_id) for diff_id in found.diff_ids]
-        if found.folders:
-            layers.append(self._layers.folders_tree(found.folders))
+        layers = [self._layers.tree(diff_id) for diff_id in found.stack.diff_ids]
+        if found.stack.folders:
+            layers.append(self._layers.folders_tree(found.stack.folders))
             if not layers[-1].is_dir():
                 return None
         return Image(
@@ -159,7 +159,7 @@ class ImageStore:
             digest=resolved.digest,
             config=resolved.config,
             diff_ids=diff_ids,
-            folders=await self._layers.folders(diff_ids),
+            stack=await self._layers.stack(diff_ids),
             origin=origin,
         )
         record = self._record(reference)

@@ -2,7 +2,7 @@
 
     CACHE/layers/sha256/HEX/tree        the layer as overlayfs takes it (a lowerdir)
     CACHE/layers/sha256/HEX/layer.json  what unpacking it found
-    CACHE/layers/folders/HEX/tree       descriptions of folders, see `LayerStore.folders`
+    CACHE/layers/folders/HEX/tree       descriptions of folders, see `LayerStore.stack`
 
 A layer appears by a rename, when its digest has been verified; all that exists is complete. It never changes.
 """
@@ -40,6 +40,13 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     uid: int
     gid: int
     mtime_ns: int
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """Layers for overlayfs, lowest first, and the name of the one to put on top, or ""."""
+
+    diff_ids: tuple[str, ...]
+    folders: str = ""
 
 
 class LayerStore:
@@ -133,19 +140,28 @@ class LayerStore:
             raise OperationFailed(f"layer {blob.digest}: unpacking ended without an answer") from error
 
     def folders_tree(self, name: str) -> Path:
-        """Where the layer is that `folders` named."""
+        """Where the layer is that `Stack.folders` names."""
         return self._root / "folders" / name / "tree"
 
-    async def folders(self, diff_ids: Sequence[str]) -> str:
-        """Make a layer to put on top of these; its name, or "" if they need none.
+    async def stack(self, diff_ids: Sequence[str]) -> Stack:
+        """What to give overlayfs so that it shows these layers, lowest first, all of them in the store, as meant.
 
-        A tar may hold a/b without describing a. Overlayfs takes a folder's owner and mode from the highest layer that
-        has it, so such an a would hide the description in a lower layer: /tmp would lose its mode 1777. The returned
-        layer holds those folders alone, with the descriptions that count. Raises OperationFailed.
+        It refuses the same layer twice; only the higher one can show anything. It does not heed an opaque root. And
+        where it sees a folder in one layer alone it lists the whiteouts in it as files.
+
+        It takes a folder's owner and mode from the highest layer that has it. A tar may hold a/b without describing
+        a: such an a would hide the description in a lower layer, and /tmp would lose its mode 1777. So `folders` names
+        one more layer, for the top: it holds such folders alone, with the descriptions that count. Raises
+        OperationFailed.
         """
-        wanted = self._hidden(diff_ids)
+        stacked = list(dict.fromkeys(reversed(diff_ids)))[::-1]
+        for number in range(len(stacked) - 1, 0, -1):
+            if is_opaque(os.fsencode(self.tree(stacked[number]))):
+                stacked = stacked[number:]
+                break
+        wanted = self._wanted(stacked)
         if not wanted:
-            return ""
+            return Stack(diff_ids=tuple(stacked))
         place = self._root / "folders" / sha256(msgspec.json.encode(wanted)).removeprefix("sha256:")
         if not place.is_dir():
             partial = place.with_name(f"{place.name}.partial")
@@ -156,26 +172,30 @@ class LayerStore:
                         partial.rename(place)
                     except OSError as error:
                         raise host_error(error, str(place)) from None
-        return place.name
+        return Stack(diff_ids=tuple(stacked), folders=place.name)
 
-    def _hidden(self, diff_ids: Sequence[str]) -> list[Folder]:
+    def _wanted(self, diff_ids: Sequence[str]) -> list[Folder]:
         trees = [os.fsencode(self.tree(diff_id)) for diff_id in diff_ids]
-        implicit = []
-        for diff_id in diff_ids:
-            data = (self._place(diff_id) / "layer.json").read_bytes()
-            implicit.append(frozenset(msgspec.json.decode(data, type=Outcome).implicit))
+        outcomes = [
+            msgspec.json.decode((self._place(diff_id) / "layer.json").read_bytes(), type=Outcome)
+            for diff_id in diff_ids
+        ]
+        implicit = [frozenset(outcome.implicit) for outcome in outcomes]
+        hiding = frozenset(path for outcome in outcomes for path in outcome.hiding)
         found: dict[bytes, Folder] = {}
-        for path in sorted(set().union(*implicit[1:])):
+        for path in sorted(hiding.union(*implicit[1:])):
             above = _visible(trees, path)
-            explicit = next((number for number in above if path not in implicit[number]), None)
-            if explicit is None or explicit == above[0]:
+            if not above:
+                continue
+            described = next((number for number in above if path not in implicit[number]), above[0])
+            if described == above[0] and not (path in hiding and len(above) == 1):
                 continue
             parts = path.split(b"/") if path else []
             for count in range(len(parts)):  # overlayfs takes the description of those above it from here, too
                 ancestor = b"/".join(parts[:count])
                 if ancestor not in found:
                     found[ancestor] = _describe(trees[_visible(trees, ancestor)[0]], ancestor)
-            found[path] = _describe(trees[explicit], path)
+            found[path] = _describe(trees[described], path)
         return [found[path] for path in sorted(found)]
 
 

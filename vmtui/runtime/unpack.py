@@ -73,7 +73,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """`implicit` are directories that no entry describes, made for what is in them: "" is the root."""
+    """Directories relative to the root, which is "": `implicit` are those that no entry describes, made for what is
+    in them; `hiding` are those with a whiteout in them.
+    """
 
     error: str = ""
     invalid: bool = False  # the layer is at fault, not the host
@@ -81,6 +83,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 0
     size_bytes: int = 0
     implicit: tuple[bytes, ...] = ()
+    hiding: tuple[bytes, ...] = ()
 
 
 def confine(job: Job) -> None:
@@ -206,6 +209,7 @@ class Unpacker:
         self._content = content
         self._limits = limits
         self._implicit: set[bytes] = {b"/"}
+        self._hiding: set[bytes] = set()
         self._times: dict[bytes, tuple[int, int]] = {}  # directory → inode and mtime, set when all is in place
         self._parent: tuple[bytes, bytes] | None = None  # the folder last asked for, and its resolved path
         self.entries = 0
@@ -226,12 +230,16 @@ class Unpacker:
                 found = os.lstat(path)
                 if stat.S_ISDIR(found.st_mode) and found.st_ino == inode:
                     os.utime(path, ns=(mtime_ns, mtime_ns))
-        for path in self.implicit():
-            os.utime(path or b"/", ns=(0, 0))  # the same tree whenever it is unpacked
+        for path in _still_there(self._implicit):
+            os.utime(b"/" + path, ns=(0, 0))  # the same tree whenever it is unpacked
 
-    def implicit(self) -> list[bytes]:
-        """Directories that only their contents brought about and that are still there, relative to the root."""
-        return sorted(path[1:] for path in self._implicit if os.path.isdir(path) and os.path.realpath(path) == path)
+    def outcome(self) -> Outcome:
+        return Outcome(
+            entries=self.entries,
+            size_bytes=self._content.size,
+            implicit=_still_there(self._implicit),
+            hiding=_still_there(self._hiding),
+        )
 
     def _place(self, name: bytes, what: str = "entry") -> tuple[bytes, bytes]:
         """The folder and last component of a name; ("/", "") is the root. Raises TarError if it points outside."""
@@ -307,6 +315,7 @@ class Unpacker:
         if hidden in (b"", b".", b".."):
             raise tar.TarError(f"{tar.show(entry.name)} is a whiteout of nothing")
         path = posixpath.join(parent, hidden)
+        self._hiding.add(parent)
         try:
             os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
         except FileExistsError:  # the layer's own entry wins over its whiteout, which is meant for lower layers
@@ -412,6 +421,11 @@ class Unpacker:
         os.link(target, path, follow_symlinks=False)
 
 
+def _still_there(folders: set[bytes]) -> tuple[bytes, ...]:
+    """Those that were not replaced by later entries, relative to the root."""
+    return tuple(sorted(path[1:] for path in folders if os.path.isdir(path) and os.path.realpath(path) == path))
+
+
 def _is_whiteout(found: os.stat_result) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
@@ -474,7 +488,7 @@ def unpack(job: Job) -> Outcome:
                 raise
         if f"sha256:{content.hash.hexdigest()}" != job.diff_id:
             return Outcome(error=f"its uncompressed digest is not {job.diff_id}", invalid=True)
-        return Outcome(entries=unpacker.entries, size_bytes=content.size, implicit=tuple(unpacker.implicit()))
+        return unpacker.outcome()
     except OSError as error:
         return Outcome(error=error.strerror or str(error), errno=error.errno or 0)
 
