@@ -132,10 +132,11 @@ class DiskImageContract(BackendContract):
     async def test_it_is_written_out_in_another_format(self, lab: Lab, backend: Any) -> None:
         desired = await lab.desired()
         await backend.create(desired, silent)
-        target = lab.folder / "copy.raw"
+        target = lab.folder / "copies" / "copy.raw"
+        target.parent.mkdir()
         await backend.export(desired.ref, target, "raw", silent)
         assert target.stat().st_size == (await backend.inspect(desired.ref)).size_bytes
-        assert [path.name for path in lab.folder.iterdir()] == ["copy.raw"]
+        assert [path.name for path in target.parent.iterdir()] == ["copy.raw"]
 
     async def test_a_new_image_is_consistent(self, lab: Lab, backend: Any) -> None:
         desired = await lab.desired()

@@ -21,7 +21,7 @@ import pytest
 from tests.contract.subject import Lab, Subject, why_not
 from tests.support.crash import Tick, killed_at
 from tests.support.hostview import HostView
-from vmtui.core.backend import Backend, Context, Probe, Progress, roles, silent
+from vmtui.core.backend import Backend, Context, Desired, Probe, Progress, roles, silent
 from vmtui.core.errors import Fault, NotFound
 from vmtui.core.lifecycle import TRANSITIONS, Action, Phase, Role, allowed
 from vmtui.core.resource import Ref, Status
@@ -72,14 +72,13 @@ def next_phase(phase: Phase, action: Action, backend: Backend[Any]) -> Phase:
     return TRANSITIONS[phase][action] or phase
 
 
-async def create_and_tick(tick: Tick, subject: Subject, context: Context, folder: Path) -> None:
+async def create_and_tick(tick: Tick, backend: type[Backend[Any]], context: Context, desired: Desired[Any]) -> None:
     """Runs in another process, which is killed at one of the ticks."""
-    lab = Lab(subject, context, folder)
-    desired = await lab.desired("killed")
+    front_end = backend(context)
     tick()
-    await lab.front_end().create(desired, tick)
+    await front_end.create(desired, tick)
     tick()
-    await lab.aclose()
+    await front_end.aclose()
 
 
 class BackendContract:
@@ -231,12 +230,14 @@ class BackendContract:
     async def test_a_killed_create_is_shown_or_undone(self, lab: Lab, backend: Backend[Any]) -> None:
         desired = await lab.desired("killed")
         for point in range(1, self.subject.kill_points + 1):
-            if not await asyncio.to_thread(killed_at, point, create_and_tick, self.subject, lab.context, lab.folder):
+            act = (create_and_tick, self.subject.backend, lab.context, desired)
+            if not await asyncio.to_thread(killed_at, point, *act):
                 break
             for status in await backend.scan():
                 assert status.ref == desired.ref
                 whole = status.spec_hash == desired.spec_hash and status.phase is not Phase.BROKEN
-                assert whole or (status.phase is Phase.BROKEN and status.problems)
+                said = status.phase is Phase.BROKEN and status.problems
+                assert whole or said, f"killed at its point {point}: {status}"
             if point % 2:
                 if backend.kind.runs:  # as the engine does
                     await backend.delete(desired.ref, purge=False)

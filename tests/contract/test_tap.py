@@ -1,8 +1,9 @@
-"""The contract of networks, with real bridges, rules and name servers."""
+"""The contract, held by bridges with TAP and veth ports. Each network has a random subnet of its own."""
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,12 +16,13 @@ from vmtui.core.specs import NetworkSpec, Spec
 
 class TapSubject(Subject):
     backend = TapBackend
+    kill_points: ClassVar[int] = 12
 
     async def spec(self, lab: Lab) -> Spec:
-        return NetworkSpec()
+        return NetworkSpec(subnet=f"10.{random.randint(130, 250)}.{random.randint(0, 255)}.0/24")
 
     async def impossible(self, lab: Lab) -> Desired[Any] | None:
-        return lab.want(lab.ref("impossible"), NetworkSpec(subnet="10.89.0.1/24"))
+        return lab.want(lab.ref("impossible"), NetworkSpec(subnet="10.129.7.0/24", gateway="192.0.2.1"))
 
 
 @pytest.mark.real
