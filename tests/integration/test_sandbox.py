@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import shutil
 import signal
+import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support import wat
+from tests.support.crash import Tick, killed_at
 from tests.support.hostview import HostView
 from vmtui.backends.wasm.backend import WasmBackend
 from vmtui.backends.wasm.options import WasmOptions
+from vmtui.backends.wasm.program import Launch, Volume, wasmtime_version
+from vmtui.backends.wasm.state import Running, load, observe
 from vmtui.core.backend import Attachments, Context, Desired, silent
 from vmtui.core.errors import Fault, InvalidInput, NotFound, OperationFailed
 from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.core.specs import SandboxSpec, spec_hash
 from vmtui.core.units import Duration, ReadOnlyMount, Size
-from vmtui.host.process import ProcessId
+from vmtui.host.paths import data_dir
+from vmtui.host.process import ProcessId, run
 
 pytestmark = pytest.mark.real
 
@@ -546,3 +555,95 @@ async def test_what_is_not_there(sandboxes: Sandboxes) -> None:
         await sandboxes.backend.start(ref, Attachments(), silent)
     with pytest.raises(NotFound):
         await sandboxes.said(ref)
+
+
+async def test_the_module_of_the_demo(sandboxes: Sandboxes) -> None:
+    source = (data_dir("profiles") / "hello.wat").read_text()
+    ref = await sandboxes.start(source, args=("one", "two"), environment={"PLACE": "here"})
+    status = await sandboxes.ended(ref)
+    assert status.exit is not None
+    assert (status.exit.code, status.exit.reason) == (0, "")
+    assert await sandboxes.said(ref) == [
+        "hello from a WASM sandbox",
+        "argument: one",
+        "argument: two",
+        "environment: PLACE=here",
+        "primes below 100000: 9592",
+    ]
+
+
+async def _start(tick: Tick, context: Context, desired: Desired[Any]) -> None:
+    backend = WasmBackend(context)
+    task = asyncio.create_task(backend.start(desired.ref, Attachments(), silent))
+    while not task.done():
+        await asyncio.sleep(0.008)
+        tick()
+    await task
+
+
+async def test_a_start_whose_front_end_is_killed_anywhere(sandboxes: Sandboxes) -> None:
+    desired = sandboxes.desired(wat.SLEEP)
+    phases = []
+    for point in range(1, 40):
+        await sandboxes.backend.create(desired, silent)
+        killed = await asyncio.to_thread(killed_at, point, _start, sandboxes.context, desired)
+        await asyncio.sleep(0.1)  # what was on its way comes to an end
+        status = await sandboxes.backend.inspect(desired.ref)
+        assert status.problems == ()
+        phases.append(status.phase)
+        if point % 2:
+            await sandboxes.backend.start(desired.ref, Attachments(), silent)
+            assert (await sandboxes.backend.inspect(desired.ref)).phase is Phase.RUNNING
+        await sandboxes.backend.delete(desired.ref, purge=True)
+        left = HostView.of(sandboxes.context, [desired.ref])
+        assert left.empty, f"killed at point {point}:\n{left}"
+        if not killed:
+            break
+    assert set(phases) == {Phase.STOPPED, Phase.RUNNING}
+    assert phases[0] is Phase.STOPPED
+    assert phases[-1] is Phase.RUNNING
+
+
+@pytest.mark.skipif(not ROOT, reason="the rest of this file runs without root then")
+async def test_a_plain_user_has_sandboxes_too(tmp_path: Path) -> None:
+    """The program by itself, as another user; the capability is to read an interpreter in root's folder."""
+    user, folder = 54321, Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    try:
+        source = wat.module("(call $sleep_ms (i64.const 700)) (call $proc_exit (i32.const 7))").encode()
+        (folder / "module").write_bytes(source)
+        shutil.chown(folder, user, user)
+        launch = Launch(
+            directory=str(folder), sha256=hashlib.sha256(source).hexdigest(), cache=str(folder / "cache"),
+            wasmtime=wasmtime_version(), entrypoint="_start", memory_bytes=1 << 20, uid=0, args=("x",),
+            volumes=(Volume(source=str(folder), target="/data", read_only=True),),
+        )  # fmt: skip
+        caps = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+        identity = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", *caps]
+        done = await run(
+            [*identity, sys.executable, "-I", "-m", "vmtui.sandbox", "run"],
+            stdin=msgspec.json.encode(launch),
+            check=False,
+        )
+        assert done.code == 0, done
+        running = load(folder / "process.json", Running)
+        assert running is not None
+        seen = status_of(running.guest.pid)
+        assert (seen["NoNewPrivs"], seen["Seccomp"], seen["CapEff"]) == ("1", "2", "0" * 16)
+        assert set(seen["Uid"].split()) == {str(user)}
+        assert len(Path(f"/proc/{running.guest.pid}/net/dev").read_text().splitlines()) == 3
+        assert await running.monitor.process.wait(END_S)
+        end = observe(folder).exit
+        assert end is not None
+        assert end.code == 7
+    finally:
+        shutil.rmtree(folder)
+
+
+async def test_two_front_ends_start_one_process(sandboxes: Sandboxes) -> None:
+    desired = sandboxes.desired(wat.SLEEP)
+    await sandboxes.backend.create(desired, silent)
+    others = [WasmBackend(sandboxes.context) for _ in range(4)]
+    starts = [other.start(desired.ref, Attachments(), silent) for other in others]
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    assert results.count(None) == 1
+    assert {str(result) for result in results if result is not None} == {f"{desired.spec.module}: it runs already"}

@@ -22,6 +22,8 @@ def main() -> int:
     try:
         die_with_parent()
         config = parse(sys.stdin.buffer.read(MAX_CONFIG_BYTES))
+        if os.getppid() != config.parent:
+            return 1
         os.umask(0o077)
         facts = launch(config) if sys.argv[1:] == ["run"] else compiled(config)[1]
         answer = {"event": "done", **facts}

@@ -25,6 +25,7 @@ class Config(NamedTuple):
     entrypoint: str
     memory_bytes: int
     uid: int  # what root becomes, when no volume asks for another
+    parent: int  # the process that asks; nothing is started for a dead one
     args: tuple[str, ...] = ()  # argv[0] too
     environment: tuple[tuple[str, str], ...] = ()
     volumes: tuple[Volume, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import time
@@ -121,6 +122,12 @@ def _be_monitor(config: Config, code: int, facts: dict[str, Any], launcher: Chan
 
 
 def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> None:
+    lock = os.open(os.path.join(config.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # never two for one folder
+    except BlockingIOError:
+        launcher.send(failure("busy", "it runs already"))
+        return
     log = Log(os.path.join(config.directory, "log"), config.log_max_bytes)
     ours, theirs = channels()
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
@@ -132,7 +139,7 @@ def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Chann
     theirs.close()
     for fd in (out_end, err_end, code):
         os.close(fd)
-    monitor = Monitor(config, pid, ours, {out: "stdout", err: "stderr"}, log)
+    monitor = Monitor(config, pid, ours, {out: "stdout", err: "stderr"}, log, lock)
     ready = monitor.begun()
     launcher.send(ready)
     if ready.get("event") != "ready" or launcher.receive() is None:

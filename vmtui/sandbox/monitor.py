@@ -53,14 +53,17 @@ class Clock:
 
 
 class Monitor:
-    """Owns the guest's process, both pipes of its output, the channel to it, and the log."""
+    """Owns the guest's process, both pipes of its output, the channel to it, the log, and the folder's lock."""
 
-    def __init__(self, config: Config, pid: int, channel: Channel, outputs: dict[int, str], log: Log) -> None:
+    def __init__(
+        self, config: Config, pid: int, channel: Channel, outputs: dict[int, str], log: Log, lock: int
+    ) -> None:
         self._config = config
         self._pid = pid
         self._channel = channel
         self._outputs = outputs  # file descriptor → stream
         self._log = log
+        self._lock = lock
         self._log_failure = ""
         self._me: dict[str, Any] = {}
         self._started_at = 0.0
@@ -219,6 +222,7 @@ class Monitor:
             **_figures(self._report),
             **self._outcome(self._dead)._asdict(),
         }
+        os.close(self._lock)  # before the result: whoever sees that may start the next run
         state.write(self._config.directory, state.RESULT, result)
 
     def _outcome(self, dead: os.waitid_result) -> Outcome:

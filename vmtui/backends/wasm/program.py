@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+from msgspec import field
 
 from vmtui.core.errors import Fault, InvalidInput, MissingCapability, OperationFailed
 from vmtui.host.paths import Paths
@@ -36,6 +37,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     entrypoint: str
     memory_bytes: int
     uid: int
+    parent: int = field(default_factory=os.getpid)
     module: str = "module"
     args: tuple[str, ...] = ()
     environment: dict[str, str] = {}
