@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Self
+from typing import Any, Self
 
 BINARY_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 DECIMAL_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -124,6 +124,9 @@ class Publish:
         address = "" if self.host_address == "0.0.0.0" else f"{self.host_address}:"
         return f"{address}{self.host_port}:{self.guest_port}/{self.protocol}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).parse, (str(self),)
+
     def __repr__(self) -> str:
         return f"Publish({self!s})"
 
@@ -175,6 +178,9 @@ class Mount:
 
     def __str__(self) -> str:
         return f"{self.source}:{self.target}:{'ro' if self.read_only else 'rw'}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).parse, (str(self),)
 
     def __repr__(self) -> str:
         return f"Mount({self!s})"
