@@ -134,6 +134,7 @@ class OciBackend(Backend[ContainerSpec]):
             names.write(places.etc, desired.spec.hostname or ref.name, ())
             for name in volumes.named(desired):
                 volumes.Volumes(self.context).ensure(ref.profile, name)
+            await asyncio.sleep(0)  # a cancellation that came meanwhile is raised here, where it can be undone
             self._records.finish(desired)
         except BaseException as error:
             await asyncio.shield(self.delete(ref, purge=False))

@@ -189,18 +189,42 @@ async def clear(places: Places) -> None:
     """
     parent = places.conmon.conmon()
     if parent is not None:
-        parent.signal(signal.SIGKILL)  # first, or it would report an end that was asked for
-    if places.runtime.exists():
-        for helper in _helpers(places):
-            helper.signal(signal.SIGKILL)
-            await helper.wait(5.0)
+        parent.signal(signal.SIGSTOP)  # from here on it starts nothing, and reports no end that was asked for
+        helpers = [process for process in _children(parent) if process.pid not in _ancestors()]
+        parent.signal(signal.SIGKILL)
+    else:
+        helpers = _orphans(places) if places.runtime.exists() else []
+    for helper in helpers:
+        helper.signal(signal.SIGKILL)
     await places.cgroup.end()
-    if parent is not None and not await parent.wait(5.0):
-        raise OperationFailed(f"{places.ref}: conmon (pid {parent.pid}) does not end")
+    for process in helpers if parent is None else [parent, *helpers]:
+        if not await process.wait(5.0):
+            raise OperationFailed(f"{places.ref}: process {process.pid} does not end")
     await remove_tree(places.runtime)
 
 
-def _helpers(places: Places) -> list[ProcessId]:
+def _children(parent: ProcessId) -> list[ProcessId]:
+    """The runtime that creates, the container's first process, or the exit command (proc(5), /proc/PID/task)."""
+    with contextlib.suppress(OSError):
+        pids = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        return [process for pid in pids if (process := ProcessId.of(int(pid))) is not None]
+    return []
+
+
+def _ancestors() -> set[int]:
+    """This process and those above it: a restart is done by the exit command of the very conmon that is cleared."""
+    found, pid = set(), os.getpid()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            break
+        pid = int(stat[stat.rindex(")") + 2 :].split()[1])
+    return found
+
+
+def _orphans(places: Places) -> list[ProcessId]:
     """Runtime commands on this container, such as a `create` whose conmon was killed: told by their state directory."""
     wanted = os.fsencode(places.runtime_root)
     found = []
