@@ -465,7 +465,7 @@ async def test_a_killed_fetch_is_cleaned_by_the_next(tmp_path: Path, store: Imag
         process.kill()
         await process.wait()
         interrupted += bool(left(tmp_path / "cache")) and await store.lookup(reference) is None
-        for _ in range(200):
+        for _ in range(40):
             if not processes_with(str(tmp_path)):
                 break
             await asyncio.sleep(0.05)

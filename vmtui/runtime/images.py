@@ -20,8 +20,7 @@ from vmtui.core.backend import Progress, Report
 from vmtui.core.errors import CommandFailed, Fault, InvalidInput, MissingCapability, NotFound, OperationFailed
 from vmtui.host import apt
 from vmtui.host.files import write_atomic
-from vmtui.host.process import run
-from vmtui.runtime import debimage
+from vmtui.host.process import run, which
 from vmtui.runtime.claim import claim, make_private, sweep
 from vmtui.runtime.layers import WAIT_S, LayerStore, Stack, host_error
 from vmtui.runtime.manifest import (
@@ -98,7 +97,7 @@ class ImageStore:
     def _remembered(self, reference: Reference) -> Remembered | None:
         try:
             return msgspec.json.decode(self._record(reference).read_bytes(), type=Remembered)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
 
     def _recall(self, reference: Reference) -> Image | None:
@@ -130,6 +129,8 @@ class ImageStore:
                     return known  # another fetched it while this one waited
                 origin = ""
                 if reference.transport == "deb":
+                    from vmtui.runtime import debimage
+
                     origin = await apt.candidate(reference.details)
                     remembered = self._remembered(reference)
                     if known is not None and remembered is not None and remembered.origin == origin:
@@ -189,20 +190,13 @@ async def _copy(reference: Reference, place: Path, fd: int, report: Report) -> R
             fetched += blobs
             report(Progress(message=f"{message}, layer {fetched}"))
 
-    argv: list[str | Path] = [
-        "skopeo",
-        "--command-timeout",
-        f"{FETCH_S:.0f}s",
-        "--tmpdir",
-        place,
-        "copy",
-        "--retry-times",
-        "2",
-    ]
+    options = ["--command-timeout", f"{FETCH_S:.0f}s", "--tmpdir", str(place)]
+    # setpriv: should we be killed, skopeo is, too. Until then it holds the claim's fd, so that nobody takes the
+    # directory from under it.
+    argv = ["setpriv", "--pdeathsig", "KILL", which("skopeo"), *options, "copy", "--retry-times", "2"]
     if reference.is_loopback:
         argv.append("--src-tls-verify=false")  # else skopeo insists on TLS
     try:
-        # The claim's fd goes along: should we be killed, nobody takes the directory from under skopeo.
         await run([*argv, str(reference), f"dir:{target}"], timeout=FETCH_S + 10, pass_fds=(fd,), on_stdout=on_stdout)
     except CommandFailed as fault:
         raise _explain(fault, reference) from fault
