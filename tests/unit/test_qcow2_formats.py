@@ -27,7 +27,7 @@ from vmtui.backends.qcow2.formats import (
     verify,
 )
 from vmtui.backends.qcow2.image import ProgressParser
-from vmtui.backends.qcow2.rules import as_problem, contradictions, rounded, too_small
+from vmtui.backends.qcow2.rules import about, as_problem, contradictions, rounded, too_small
 from vmtui.core.errors import Conflict, MissingCapability, NotPermitted
 from vmtui.core.specs import DiskSpec
 from vmtui.core.units import Size
@@ -215,6 +215,11 @@ def test_any_output_gives_a_fraction_or_nothing_and_is_not_hoarded(chunks: list[
 def test_sizes_are_rounded_up_to_sectors(size: int) -> None:
     assert rounded(size) % 512 == 0
     assert 0 <= rounded(size) - size < 512
+
+
+def test_sizes_that_are_compared_are_short() -> None:
+    sizes = (0, 1023, 1024, 82683648 << 10, 1 << 60)
+    assert [about(size) for size in sizes] == ["0.0B", "1023.0B", "1.0KiB", "78.9GiB", "1048576.0TiB"]
 
 
 @pytest.mark.parametrize(

@@ -179,10 +179,13 @@ async def _stream(
                 await process.stdin.drain()
             process.stdin.close()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(pump("stdout", process.stdout))
-        group.create_task(pump("stderr", process.stderr))
-        group.create_task(feed())
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pump("stdout", process.stdout))
+            group.create_task(pump("stderr", process.stderr))
+            group.create_task(feed())
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # of the caller's on_stdout
     await process.wait()
     stdout, stderr = b"".join(said["stdout"]), b"".join(said["stderr"])
     if limit is not None and total > limit:

@@ -17,7 +17,7 @@ from vmtui.backends.qcow2 import image, use, watch
 from vmtui.backends.qcow2.files import commit, free_bytes, plain_errors, publish, reading
 from vmtui.backends.qcow2.formats import FORMATS, MAX_VIRTUAL_BYTES, Qcow2Header, Refused, read_qcow2
 from vmtui.backends.qcow2.observe import observe
-from vmtui.backends.qcow2.rules import as_problem, contradictions, rounded, too_small
+from vmtui.backends.qcow2.rules import about, as_problem, contradictions, rounded, too_small
 from vmtui.backends.records import Record, Records
 from vmtui.core.backend import Backend, Context, Desired, DiskAttachment, DiskImage, Probe, Progress, Report, Resizable
 from vmtui.core.errors import (
@@ -154,7 +154,7 @@ class Qcow2Backend(Backend[DiskSpec]):
         if required > free:
             raw = source.image_format == "raw"  # zeros that are written count, holes do not
             hint = f"fallocate --dig-holes {shlex.quote(str(source.path))}" if raw else f"df -h {state}"
-            sizes = f"importing it may take {Size(required)}, {Size(free)} are free in {state}"
+            sizes = f"importing it may take {about(required)}, {about(free)} are free in {state}"
             raise MissingCapability(f"{source.path}: {sizes}", hint=hint)
         return found, required
 

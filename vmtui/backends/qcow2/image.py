@@ -138,7 +138,7 @@ def refused(path: Path, image_format: str, why: str) -> InvalidInput:
 
 async def version() -> str:
     """Raises MissingCapability, CommandFailed."""
-    said = await run([QEMU_IMG, "--version"], timeout=30)
+    said = await _run("--version")
     words = said.stdout.decode("utf-8", "replace").split()
     return words[2] if len(words) > 2 else "unknown"
 

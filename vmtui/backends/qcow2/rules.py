@@ -44,6 +44,16 @@ def rounded(size: int) -> int:
     return -(-size // SECTOR_BYTES) * SECTOR_BYTES
 
 
+def about(size: int) -> str:
+    """A size for people who compare it with another: one decimal."""
+    value, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.1f}{unit}"
+
+
 def declared_size(record: Record[DiskSpec], header: Qcow2Header) -> int:
     """The image's size, as it was asked for if it is that but for rounding."""
     asked = record.desired.spec.size
