@@ -19,6 +19,7 @@ class Log:
         self._path = path
         self._max_file_bytes = max(max_bytes // 2, 2 * MAX_LINE_BYTES)
         self._partial = {"stdout": b"", "stderr": b""}
+        self._open_lines: set[str] = set()  # streams whose last entry is a part
         self._open()
 
     def _open(self) -> None:
@@ -34,12 +35,14 @@ class Log:
             entries += [(part, b"P") for part, _ in _parts(rest)]
             self._partial[stream] = b""
         self._append(stream, entries)
+        if entries:
+            (self._open_lines.add if entries[-1][1] == b"P" else self._open_lines.discard)(stream)
 
     def close(self) -> None:
         """Write what has no newline yet, and close. Raises OSError."""
         try:
             for stream, rest in self._partial.items():
-                if rest:
+                if rest or stream in self._open_lines:
                     self._append(stream, [(rest, b"F")])
         finally:
             os.close(self._fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -35,6 +36,10 @@ class Parser:
             self._parts[stream] = whole
             return None
         return LogLine(text=whole, at=_seconds(head[0]), stream=stream)
+
+    def unfinished(self) -> list[LogLine]:
+        """What has parts and no end yet."""
+        return [LogLine(text=text, stream=stream) for stream, text in self._parts.items()]
 
 
 def _seconds(stamp: bytes) -> float | None:
@@ -92,7 +97,9 @@ async def read(directory: Path, *, tail: int | None, follow: bool) -> AsyncItera
     try:
         watch.add(directory, writes=True)
         older = _older(directory, current, bounded=tail is not None)
-        lines = (line for entry in older if (line := parser.line(entry)) is not None)
+        lines: Iterator[LogLine] = (line for entry in older if (line := parser.line(entry)) is not None)
+        if not follow:
+            lines = itertools.chain(lines, _after(parser))
         for line in lines if tail is None else deque(lines, maxlen=tail):
             yield line
         if not follow:
@@ -106,6 +113,11 @@ async def read(directory: Path, *, tail: int | None, follow: bool) -> AsyncItera
     finally:
         current.close()
         watch.close()
+
+
+def _after(parser: Parser) -> Iterator[LogLine]:
+    """Evaluated when all before is read."""
+    yield from parser.unfinished()
 
 
 def _older(directory: Path, current: _Tail, *, bounded: bool) -> Iterator[bytes]:
