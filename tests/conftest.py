@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
 from vmtui.core.backend import Context
 from vmtui.host.paths import Paths
 
@@ -27,3 +28,9 @@ def paths() -> Iterator[Paths]:
 @pytest.fixture
 def context(paths: Paths) -> Context:
     return Context(paths=paths, workspace=secrets.token_hex(4))
+
+
+@pytest.fixture
+def cli(paths: Paths, tmp_path: Path) -> Cli:
+    """`vmtui` as a program, in a workspace of its own."""
+    return Cli(paths, tmp_path)

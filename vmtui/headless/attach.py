@@ -11,14 +11,14 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
 from vmtui.core.backend import ExecRequest, ExecSession, Terminal
 from vmtui.core.errors import Fault
 from vmtui.engine.workspace import Workspace
-from vmtui.headless import session, text
+from vmtui.headless import session, stdin, text
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import document
 from vmtui.headless.screen import Screen
@@ -26,7 +26,6 @@ from vmtui.headless.session import Session
 from vmtui.headless.verbs import find
 
 DETACH = b"\x1d"  # ctrl+], as telnet and virsh console have it
-CHUNK = 65536
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +106,7 @@ async def _joined(here: Session, running: ExecSession, *, interactive: bool, ter
     sink = Sink(here, raw=terminal)
 
     async def pass_on() -> None:
-        async for data in _typed():
+        async for data in stdin.chunks():
             await running.write(data)
         await running.close_stdin()
 
@@ -157,7 +156,7 @@ async def _relay(terminal: Terminal, sink: Sink, *, detachable: bool) -> None:
             sink.write("stdout", data)
 
     async def send() -> None:
-        async for data in _typed():
+        async for data in stdin.chunks():
             head, detach, _ = data.partition(DETACH) if detachable else (data, b"", b"")
             if head:
                 await terminal.write(head)
@@ -185,33 +184,6 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ConnectionError | Fault):
             raise error
-
-
-async def _typed() -> AsyncIterator[bytes]:
-    """What comes on stdin. The descriptor stays blocking: it is shared with the shell that started us."""
-    fd = sys.stdin.fileno()
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    try:
-        loop.add_reader(fd, readable.set)
-    except PermissionError:  # epoll(7) refuses regular files, whose reads do not block
-        while data := os.read(fd, CHUNK):
-            yield data
-            await asyncio.sleep(0)
-        return
-    try:
-        while True:
-            await readable.wait()
-            readable.clear()
-            try:
-                data = os.read(fd, CHUNK)
-            except OSError:  # the terminal is gone
-                return
-            if not data:
-                return
-            yield data
-    finally:
-        loop.remove_reader(fd)
 
 
 @contextlib.contextmanager

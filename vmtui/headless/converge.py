@@ -38,7 +38,7 @@ def profile(args: argparse.Namespace) -> int:
         _show(here, plan, full=args.plan)
         if args.plan or args.check:
             return _differences(here, plan, check=args.check)
-        _confirm(here, plan, yes=args.yes)
+        await _confirm(here, plan, yes=args.yes)
         statuses = await _converge(here, workspace, wanted, plan, args)
         if args.foreground:
             await _stay(here, workspace, wanted.name, statuses)
@@ -75,10 +75,10 @@ def _differences(here: Session, plan: Plan, *, check: bool) -> int:
     return ExitCode.CHANGES if plan.changes else ExitCode.OK
 
 
-def _confirm(here: Session, plan: Plan, *, yes: bool) -> None:
+async def _confirm(here: Session, plan: Plan, *, yes: bool) -> None:
     lost = [change.ref.short for change in plan.changes if change.data_loss]
     if lost:
-        here.confirm(f"this destroys the data of {', '.join(lost)}", yes=yes)
+        await here.confirm(f"this destroys the data of {', '.join(lost)}", yes=yes)
 
 
 async def _apply(here: Session, workspace: Workspace, plan: Plan, on_failure: str) -> Outcome:
@@ -168,7 +168,7 @@ async def _down(
             raise
         plan = Plan(profile=name, changes=(), down=True)
     _show(here, plan, full=False)
-    _confirm(here, plan, yes=args.yes)
+    await _confirm(here, plan, yes=args.yes)
     # What is half taken down is not put up again: the next `down` goes on from there.
     outcome = await _apply(here, workspace, plan, "keep")
     if not here.json:

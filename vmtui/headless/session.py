@@ -17,7 +17,7 @@ from vmtui.core.errors import Fault, ProfileInvalid
 from vmtui.core.events import Diagnostic, Event, Planned, ResourceSummary, Summary, Version
 from vmtui.core.resource import Ref
 from vmtui.engine.workspace import Workspace
-from vmtui.headless import exit_codes
+from vmtui.headless import exit_codes, stdin
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import Output, Records, Talk
 from vmtui.headless.screen import Screen
@@ -92,7 +92,7 @@ class Session:
             )  # fmt: skip
         return code
 
-    def confirm(self, question: str, *, yes: bool) -> None:
+    async def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before data is lost. Raises Usage without a terminal and without --yes, and for any answer but yes."""
         if yes:
             return
@@ -101,7 +101,7 @@ class Session:
         self.screen.live("")
         sys.stderr.write(f"{question}\nGo on? [y/N] ")
         sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        if (await stdin.line()).strip().lower() not in ("y", "yes"):
             raise Usage("not confirmed: nothing was changed", hint="answer y, or add --yes")
 
 

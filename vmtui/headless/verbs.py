@@ -98,7 +98,7 @@ def act(args: argparse.Namespace) -> int:
     async def command(here: Session, workspace: Workspace) -> int:
         refs = list(dict.fromkeys([await find(workspace, text) for text in args.refs]))
         if action is Action.DELETE:
-            _confirm(here, refs, purge=args.purge, yes=args.yes)
+            await _confirm(here, refs, purge=args.purge, yes=args.yes)
         codes: list[ExitCode] = []
         summaries: list[ResourceSummary] = []
         for number, ref in enumerate(refs, 1):
@@ -140,14 +140,14 @@ def act(args: argparse.Namespace) -> int:
     return session.run(command, json=args.json, stream=True)
 
 
-def _confirm(here: Session, refs: Sequence[Ref], *, purge: bool, yes: bool) -> None:
+async def _confirm(here: Session, refs: Sequence[Ref], *, purge: bool, yes: bool) -> None:
     disks = [str(ref) for ref in refs if ref.kind is Kind.DISK]
     if disks and not purge:
         raise Usage(
             f"{', '.join(disks)}: a disk is data, and goes only with --purge", hint=f"vmtui rm --purge {disks[0]}"
         )
     if purge:
-        here.confirm(f"this destroys the data of {', '.join(map(str, refs))}", yes=yes)
+        await here.confirm(f"this destroys the data of {', '.join(map(str, refs))}", yes=yes)
 
 
 def _summary(status: Status, action: Action) -> ResourceSummary:
