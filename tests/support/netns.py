@@ -80,10 +80,15 @@ def snapshot() -> dict[str, Any]:
         "addresses": sorted(
             (link["ifname"], found["local"]) for link in json.loads(ip("-4 -j addr")) for found in link["addr_info"]
         ),
-        "rules": [item for item in json.loads(rules)["nftables"] if "metainfo" not in item],
+        "rules": [_without_handle(item) for item in json.loads(rules)["nftables"] if "metainfo" not in item],
         "processes": sorted(Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_here()),
         "ip_forward": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
     }
+
+
+def _without_handle(item: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Rules that were replaced by the same ones have another number, and say the same."""
+    return {kind: {key: value for key, value in entry.items() if key != "handle"} for kind, entry in item.items()}
 
 
 class Place:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, ClassVar
 
+import msgspec
+
 from vmtui.backends.records import Records
 from vmtui.backends.tap import dnsmasq, firewall, ipam, kernel, names, observe, sysctl
 from vmtui.backends.tap.firewall import Listing
@@ -22,6 +24,7 @@ from vmtui.core.resource import Kind, Port, Problem, Ref, Status
 from vmtui.core.specs import NetworkSpec
 from vmtui.core.units import Publish
 from vmtui.host import sockets
+from vmtui.host.process import boot_id
 
 
 class TapBackend(Backend[NetworkSpec]):
@@ -156,6 +159,10 @@ class TapBackend(Backend[NetworkSpec]):
         link = host.links.get(network.bridge)
         if link is not None and not link.carries(network.mark, network.mac):
             raise Conflict(f"interface {network.bridge} exists and is not ours", hint=f"ip link show {network.bridge}")
+        if _forwarding_was_off(network, host.listing) and network.book.forwarding_was_off != boot_id():
+            book = msgspec.structs.replace(network.book, forwarding_was_off=boot_id())
+            ipam.save(self.context.resource_dir(network.ref), book)
+            network = Network(self.context, network.ref, network.spec, book)
         await self._rules(network, host.listing)
         if link is None:
             await network.dnsmasq.stop()  # one that is left is bound to the bridge that is gone
@@ -173,10 +180,10 @@ class TapBackend(Backend[NetworkSpec]):
         await network.dnsmasq.ensure(network.mark, network.spec, network.book, network.members())
 
     async def _rules(self, network: Network, listing: Listing | None) -> None:
-        turn_on = not network.spec.internal and not sysctl.forwards()
-        if turn_on or listing is None or not firewall.intact(network.policy(), listing):
-            await firewall.apply(network.policy(), forwarding_was_off=turn_on)
-        if turn_on:
+        needed = not network.spec.internal and not sysctl.forwards()
+        if needed or listing is None or not firewall.intact(network.policy(), listing):
+            await firewall.apply(network.policy(), forwarding_was_off=_forwarding_was_off(network, listing))
+        if needed:
             sysctl.set_forwarding(True)
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002
@@ -205,10 +212,11 @@ class TapBackend(Backend[NetworkSpec]):
         await self._unlink(dict.fromkeys(doomed))
         await dnsmasq.Dnsmasq(bridge).stop()
         listing = await firewall.read()
-        if listing.bridges <= {bridge} and listing.exists:
-            if listing.forwarding_was_off:
+        if listing.bridges <= {bridge}:
+            if listing.forwarding_was_off or (network and network.book.forwarding_was_off == boot_id()):
                 sysctl.set_forwarding(False)
-            await firewall.remove_table()
+            if listing.exists:
+                await firewall.remove_table()
         else:
             await firewall.remove(bridge, listing)
         self._records.remove(ref)
@@ -242,7 +250,7 @@ class TapBackend(Backend[NetworkSpec]):
             new = Network(self.context, network, old.spec, book)
             listing = await firewall.read()
             self._claim(new, lease, listing)
-            was_there = _is_there(new, lease, kernel.links())
+            was_there = _is_there(new, lease, kernel.find(new.interface(lease)))
             try:
                 if book != old.book:
                     ipam.save(self.context.resource_dir(network), book)
@@ -252,7 +260,7 @@ class TapBackend(Backend[NetworkSpec]):
             except BaseException:
                 await asyncio.shield(self._take_back(old, () if was_there else (new.interface(lease),)))
                 raise
-            return new.port(lease, kernel.links())
+            return new.port(lease, new.seen(lease))
 
     def _complete(self, ref: Ref) -> Network:
         """Raises NotFound, OperationFailed."""
@@ -260,7 +268,7 @@ class TapBackend(Backend[NetworkSpec]):
         network = observe.load(self.context, ref, record)
         if network is None or record is None:
             raise NotFound(f"no network {ref}", hint="vmtui --profile FILE")
-        if network.bridge not in kernel.links():
+        if not kernel.find(network.bridge):
             raise OperationFailed(f"{ref}: bridge {network.bridge} is gone", hint="vmtui --profile FILE")
         return network
 
@@ -286,12 +294,12 @@ class TapBackend(Backend[NetworkSpec]):
 
     async def _plug(self, network: Network, lease: Lease) -> None:
         """Make or mend the interface; an intact one is left alone."""
-        if network.port(lease, kernel.links()).present:
+        if network.port(lease, network.seen(lease)).present:
             return
         from vmtui.backends.tap.links import session
 
         mark, token, mtu = self.context.mark(lease.consumer), network.token(lease), network.spec.mtu
-        bridge, name, host_mac = kernel.links()[network.bridge], network.interface(lease), names.host_mac(token)
+        bridge, name, host_mac = network.seen(lease)[network.bridge], network.interface(lease), names.host_mac(token)
         async with session() as links:
             if lease.medium == TAP:
                 await links.tap(name, mark, host_mac, mtu, bridge)
@@ -337,6 +345,16 @@ def _is_there(network: Network, lease: Lease, found: dict[str, kernel.Link]) -> 
     """Whether the interface of a lease is there and ours."""
     link = found.get(network.interface(lease))
     return link is not None and network.owns(lease, link)
+
+
+def _forwarding_was_off(network: Network, listing: Listing | None) -> bool:
+    """Whether IP forwarding is to be turned off with the last network.
+
+    The table remembers it for all workspaces; each book too, for when somebody flushes all rules.
+    """
+    if not network.spec.internal and not sysctl.forwards():
+        return True
+    return (listing is not None and listing.forwarding_was_off) or network.book.forwarding_was_off == boot_id()
 
 
 def _has(book: Book, consumer: Ref) -> bool:

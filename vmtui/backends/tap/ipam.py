@@ -46,6 +46,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str
     gateway: str
     leases: tuple[Lease, ...] = ()
+    forwarding_was_off: str = ""  # the boot id of the boot in which IP forwarding was off before vmtui turned it on
 
     @property
     def network(self) -> ipaddress.IPv4Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -27,6 +28,7 @@ from vmtui.host.rtnetlink import (
     RTM_GETROUTE,
     Message,
     Rtnetlink,
+    attribute,
     parse_attributes,
 )
 
@@ -86,6 +88,21 @@ def links() -> dict[str, Link]:
     """All interfaces of this network namespace, by name. Raises OSError."""
     with Rtnetlink() as kernel:
         return {link.name: link for link in map(parse_link, kernel.dump(RTM_GETLINK))}
+
+
+def find(*names: str) -> dict[str, Link]:
+    """Those of `names` that are there: cheaper than a dump where there are many. Raises OSError."""
+    found: dict[str, Link] = {}
+    with Rtnetlink() as kernel:
+        for name in filter(None, names):
+            try:
+                answers = kernel.ask(RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0), attribute(IFLA_IFNAME, name))
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                continue
+            found[name] = parse_link(answers[0])
+    return found
 
 
 def addresses() -> dict[int, tuple[ipaddress.IPv4Interface, ...]]:

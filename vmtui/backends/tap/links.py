@@ -90,7 +90,7 @@ class Links:
         """Make the pair or mend our end. Raises Conflict if a name is taken, OperationFailed."""
         link = self._ours(name, mark, mac)
         if link is None:
-            if peer in kernel.links():
+            if kernel.find(peer):
                 raise taken(peer)
             await self._do(
                 "add", ifname=name, kind="veth", address=mac, peer={"ifname": peer, "address": peer_mac, "mtu": mtu}
@@ -100,26 +100,23 @@ class Links:
 
     async def enslave(self, names: Iterable[str], bridge: Link) -> None:
         """Put interfaces that are there into the bridge. Raises OperationFailed."""
-        found = kernel.links()
-        for name in names:
-            if (link := found.get(name)) is not None and link.master != bridge.index:
+        for link in kernel.find(*names).values():
+            if link.master != bridge.index:
                 await self._do("set", index=link.index, master=bridge.index)
 
     async def remove(self, names: Iterable[str]) -> None:
         """Absent is success. Raises OperationFailed."""
-        found = kernel.links()
-        for name in names:
-            if (link := found.get(name)) is not None:
-                await self._do("del", index=link.index)
+        for link in kernel.find(*names).values():
+            await self._do("del", index=link.index)
 
     def _ours(self, name: str, mark: str, mac: str) -> Link | None:
-        link = kernel.links().get(name)
+        link = kernel.find(name).get(name)
         if link is not None and not link.carries(mark, mac):
             raise taken(name)
         return link
 
     def _made(self, name: str) -> Link:
-        link = kernel.links().get(name)
+        link = kernel.find(name).get(name)
         if link is None:
             raise OperationFailed(f"interface {name} vanished while it was made")
         return link

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vmtui.backends.tap import names
+from vmtui.backends.tap import kernel, names
 from vmtui.backends.tap.dnsmasq import Dnsmasq
 from vmtui.backends.tap.firewall import Policy, Published
 from vmtui.backends.tap.ipam import Book, Lease
@@ -85,6 +85,10 @@ class Network:
     def owns(self, lease: Lease, link: Link) -> bool:
         """Whether a link with the name of this lease's interface is ours."""
         return link.carries(self.context.mark(lease.consumer), names.host_mac(self.token(lease)))
+
+    def seen(self, lease: Lease) -> dict[str, Link]:
+        """What the kernel has of the links that `port` looks at."""
+        return kernel.find(self.bridge, self.interface(lease), self.peer(lease))
 
     def port(self, lease: Lease, links: Mapping[str, Link]) -> Port:
         """The port, and what the host has of it."""
