@@ -1,0 +1,453 @@
+"""Virtual machines on QEMU: one process each, under a small parent, found again by their files and /proc."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from vmtui.backends.qemu import (
+    accelerator,
+    agent,
+    check,
+    command,
+    console,
+    initramfs,
+    kernel,
+    launch,
+    packages,
+    qmp,
+    state,
+)
+from vmtui.backends.qemu.options import QemuOptions
+from vmtui.backends.records import Record, Records
+from vmtui.core.backend import (
+    Attachments,
+    Backend,
+    Context,
+    Desired,
+    ExecRequest,
+    ExecSession,
+    Executes,
+    HasConsole,
+    HasLogs,
+    Killable,
+    LogLine,
+    Measurable,
+    Pausable,
+    Probe,
+    Progress,
+    Reconnectable,
+    Report,
+    Runnable,
+    Terminal,
+)
+from vmtui.core.errors import Conflict, Fault, InvalidInput, MissingCapability, NotFound, NotPermitted, OperationFailed
+from vmtui.core.lifecycle import UP, Phase
+from vmtui.core.resource import Fact, Kind, Port, Problem, Ref, Sample, Status
+from vmtui.core.specs import VmSpec
+from vmtui.host.files import write_atomic
+from vmtui.host.process import ProcessId
+from vmtui.runtime import signals
+from vmtui.runtime.images import ImageConfig, ImageStore
+from vmtui.runtime.rootfs import initramfs as image_archive
+
+CODES = {Conflict: "conflict", MissingCapability: "missing", NotFound: "not-found"}
+ANSWER_S = 2.0
+
+
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """image.json: what `rootfs` was when the VM was made."""
+
+    digest: str
+    command: initramfs.Command
+
+
+class QemuBackend(Backend[VmSpec]):
+    """Needs qemu-system-x86; root for TAPs, for images, and to give each VM a user of its own."""
+
+    name = "qemu"
+    kind = Kind.VM
+    options_type = QemuOptions
+    priority: ClassVar[int] = 10
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._records: Records[VmSpec] = Records(context, Kind.VM, VmSpec, self.name, QemuOptions)
+
+    # What is there
+
+    async def probe(self) -> Probe:
+        try:
+            host = await accelerator.examine(self.context.paths.runtime)
+            chosen = accelerator.choose(host, "auto")
+        except (Fault, OSError) as error:
+            fault = error if isinstance(error, Fault) else OperationFailed(str(error))
+            problem = Problem(
+                code="no-qemu", message=fault.message, hint=fault.hint or "apt-get install qemu-system-x86"
+            )
+            return Probe(backend=self.name, kind=self.kind, usable=False, summary=fault.message, problems=(problem,))
+        facts = (("qemu", host.version), ("accelerator", chosen.name), ("why", chosen.why))
+        slow = chosen.name == accelerator.TCG
+        summary = f"QEMU {host.version} with {'TCG, in software' if slow else 'KVM'}"
+        problems = (Problem(code="no-kvm", message=chosen.why, hint="vmtui doctor"),) if slow else ()
+        return Probe(backend=self.name, kind=self.kind, usable=True, summary=summary, problems=problems, facts=facts)
+
+    async def scan(self) -> Sequence[Status]:
+        return [status for ref in self._records.refs() if (status := self._observe(ref)) is not None]
+
+    async def inspect(self, ref: Ref) -> Status:
+        status = self._observe(ref)
+        if status is None:
+            raise NotFound(f"{ref} does not exist")
+        if status.phase not in UP:
+            return status
+        facts = (*status.facts, Fact(name="qmp", value=str(self._socket(ref, "qmp"))))
+        try:
+            runstate = await qmp.status(self._socket(ref, "qmp"), timeout=ANSWER_S)
+        except OperationFailed as fault:
+            if state.observe(self.context.resource_dir(ref)).phase not in UP:  # it ended meanwhile
+                return await self.inspect(ref)
+            problem = Problem(code="no-answer", message=fault.message, hint=f"vmtui restart {ref}")
+            return msgspec.structs.replace(status, facts=facts, problems=(*status.problems, problem))
+        phase, problems = status.phase, status.problems
+        if runstate in ("paused", "running"):
+            phase = Phase.PAUSED if runstate == "paused" else Phase.RUNNING
+        else:
+            problem = Problem(code="halted", message=f"qemu holds the guest: {runstate}", hint=f"vmtui restart {ref}")
+            problems = (*problems, problem)
+        return msgspec.structs.replace(status, phase=phase, facts=facts, problems=problems)
+
+    def _observe(self, ref: Ref) -> Status | None:
+        if not self._ours(ref):
+            return None
+        folder = self.context.resource_dir(ref)
+        record = self._records.read(ref)
+        if record is None or not record.complete:
+            return self._half_made(ref, record)
+        seen = state.observe(folder)
+        facts = seen.launch.facts() if seen.launch else ()
+        return Status(
+            ref=ref,
+            backend=self.name,
+            phase=seen.phase,
+            spec_hash=record.desired.spec_hash,
+            pid=seen.process.pid if seen.process and seen.phase in UP else None,
+            started_at=seen.process.started_at if seen.process else None,
+            exit=seen.exit,
+            addresses=seen.addresses,
+            facts=facts,
+            problems=seen.problems,
+            log=str(folder / state.LOG),
+        )
+
+    def _half_made(self, ref: Ref, record: Record[VmSpec] | None) -> Status:
+        what = "its making was cut short" if record else "its record cannot be read"
+        problem = Problem(code="half-made", message=what, hint=f"vmtui rm {ref}")
+        return Status(ref=ref, backend=self.name, phase=Phase.BROKEN, problems=(problem,))
+
+    def _ours(self, ref: Ref) -> bool:
+        """Whether the folder is there and not another backend's; one without a readable record may be anybody's."""
+        return self.context.resource_dir(ref).is_dir() and not self._records.foreign(ref)
+
+    def _socket(self, ref: Ref, name: str) -> Path:
+        return command.socket_path(str(self.context.runtime_dir(ref)), name)
+
+    async def watch(self) -> AsyncIterator[Ref]:
+        from vmtui.backends.qemu.watch import Watcher
+
+        async with aclosing(Watcher(self.context).refs()) as refs:  # type: ignore[type-var]
+            async for ref in refs:
+                yield ref
+
+    # Making and removing
+
+    async def check(self, desired: Desired[VmSpec], others: Sequence[Desired[Any]]) -> Sequence[Problem]:
+        running = state.observe(self.context.resource_dir(desired.ref)).phase in UP
+        found = [*check.faults(desired)]
+        found += await check.host_faults(desired, others, self.context.paths.cache, running=running)
+        if (desired.options or QemuOptions()).accel == accelerator.KVM:
+            try:
+                accelerator.choose(await accelerator.examine(self.context.paths.runtime), accelerator.KVM)
+            except MissingCapability as fault:
+                found.append(fault)
+        return [
+            Problem(code=CODES.get(type(fault), "invalid"), message=f"{desired.ref}: {fault.message}", hint=fault.hint)
+            for fault in {fault.message: fault for fault in found}.values()
+        ]
+
+    async def create(self, desired: Desired[VmSpec], report: Report) -> None:
+        ref, spec, cache = desired.ref, desired.spec, self.context.paths.cache
+        record = self._records.read(ref)
+        if record is not None and record.complete and record.desired.spec_hash == desired.spec_hash:
+            return
+        for fault in check.faults(desired):
+            raise fault
+        await self.delete(ref, purge=False)
+        try:
+            folder = self._records.begin(desired)
+            if spec.kernel is not None:
+                report(Progress(message="looking for the kernel"))
+                await kernel.resolve(spec.kernel, cache, report)
+            if spec.rootfs is not None:
+                image = await ImageStore(cache).ensure(spec.rootfs, report)
+                await packages.busybox(cache, report)
+                size = (await image_archive(image, cache, report)).stat().st_size
+                check.require_memory(spec, size)
+                report(Progress(message="noting the image"))
+                guest = Guest(digest=image.digest, command=_command(spec, image.config))
+                write_atomic(folder / state.IMAGE, msgspec.json.encode(guest))
+            self._records.finish(desired)
+        except BaseException as error:
+            self._records.remove(ref)
+            if isinstance(error, OSError):
+                raise OperationFailed(f"cannot make {ref}: {error.strerror}", hint=f"df -h {cache}") from error
+            raise
+
+    async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002  # its disks are not its own
+        folder = self.context.resource_dir(ref)
+        if not self._ours(ref):
+            return
+        try:
+            if (folder / state.RUN).is_dir():
+                await launch.end(folder, reap=False)
+            launch.remove_sockets(self.context.runtime_dir(ref))
+            self._records.remove(ref)
+        except OSError as error:
+            raise OperationFailed(f"cannot remove {error.filename}: {error.strerror}") from error
+
+    def _made(self, ref: Ref) -> tuple[Desired[VmSpec], Path]:
+        """Raises NotFound, NotPermitted (half made)."""
+        if not self._ours(ref):
+            raise NotFound(f"{ref} does not exist")
+        record = self._records.read(ref)
+        if record is None or not record.complete:
+            raise NotPermitted(f"{ref} is half made", hint=f"vmtui rm {ref}")
+        return record.desired, self.context.resource_dir(ref)
+
+    def _up(self, ref: Ref) -> tuple[Desired[VmSpec], Path, state.Observed]:
+        """Raises NotFound, NotPermitted (not running)."""
+        desired, folder = self._made(ref)
+        seen = state.observe(folder)
+        if seen.phase not in UP or seen.process is None:
+            raise NotPermitted(f"{ref} is {seen.phase}, not running", hint=f"vmtui start {ref}")
+        return desired, folder, seen
+
+    # Running
+
+    async def start(self, ref: Ref, attachments: Attachments, report: Report) -> None:
+        desired, folder = self._made(ref)
+        if state.observe(folder).phase in UP:
+            return
+        spec, options, cache = desired.spec, desired.options or QemuOptions(), self.context.paths.cache
+        host = await accelerator.examine(self.context.paths.runtime)
+        chosen = accelerator.choose(host, options.accel)
+        machine = command.choose_machine(spec, options, chosen.name)
+        found = None if spec.kernel is None else await kernel.resolve(spec.kernel, cache, report)
+        if command.user_network(spec):
+            launch.require_free(spec.ports)
+        await launch.end(folder, reap=False)  # what a start that was cut short may have left
+        run = launch.prepare(
+            self.context,
+            ref,
+            state.Launch(
+                machine=f"{machine.name} ({machine.why})",
+                accelerator=chosen.name,
+                why=chosen.why,
+                qemu=host.version,
+                kernel="" if found is None else f"{found.image} ({found.release})",
+                network="user" if command.user_network(spec) else "",
+                ports=attachments.ports,
+            ),
+        )
+        try:
+            plan = command.Plan(
+                desired=desired,
+                attachments=attachments,
+                program=host.program,
+                release=host.release,
+                machine=machine,
+                accelerator=chosen,
+                sockets=str(self.context.runtime_dir(ref)),
+                token=ref.token(self.context.workspace),
+                kernel=None if found is None else str(found.image),
+                initrd=await self._initrd(desired, folder, found, attachments, report),
+                user=command.uid_of(ref.token(self.context.workspace)) if os.geteuid() == 0 else None,
+            )
+            report(Progress(message=f"starting qemu with {chosen.name}"))
+            await launch.spawn(run, folder / state.LOG, command.argv(plan))
+            await launch.wait_up(ref, run, self.context.runtime_dir(ref))
+        except BaseException as error:
+            await asyncio.shield(self._undo_start(ref, folder))
+            if isinstance(error, OSError):
+                raise OperationFailed(f"cannot start {ref}: {error.strerror}") from error
+            raise
+        finally:
+            (folder / state.INITRD).unlink(missing_ok=True)  # QEMU has it open
+
+    async def _undo_start(self, ref: Ref, folder: Path) -> None:
+        await launch.end(folder, reap=False)
+        launch.remove_run(folder)
+        launch.remove_sockets(self.context.runtime_dir(ref))
+
+    async def _initrd(
+        self,
+        desired: Desired[VmSpec],
+        folder: Path,
+        found: kernel.Kernel | None,
+        attachments: Attachments,
+        report: Report,
+    ) -> str | None:
+        spec, cache = desired.spec, self.context.paths.cache
+        if spec.rootfs is None:
+            return spec.initrd
+        guest = self._guest(folder, desired.ref)
+        image = await ImageStore(cache).ensure(spec.rootfs, report)
+        if image.digest != guest.digest:
+            hint = f"vmtui rm {desired.ref}, and apply the profile again"
+            raise NotPermitted(f"image {spec.rootfs} is no longer the one that {desired.ref} was made from", hint=hint)
+        base, busybox = await image_archive(image, cache, report), await packages.busybox(cache, report)
+        await asyncio.to_thread(
+            initramfs.write,
+            folder / state.INITRD,
+            base,
+            busybox,
+            None if found is None else found.modules,
+            spec.hostname or desired.ref.name,
+            guest.command,
+            dhcp=bool(attachments.ports) or command.user_network(spec),
+        )
+        return str(folder / state.INITRD)
+
+    def _guest(self, folder: Path, ref: Ref) -> Guest:
+        guest = state.load(folder / state.IMAGE, Guest)
+        if guest is None:
+            raise NotPermitted(f"{ref} has lost {folder / state.IMAGE}", hint=f"vmtui rm {ref}")
+        return guest
+
+    async def stop(self, ref: Ref, *, grace_s: float) -> None:
+        _, folder = self._made(ref)
+        run, seen = folder / state.RUN, state.observe(folder)
+        if seen.phase in UP and seen.process is not None:
+            await self._ask_to_end(ref, run, seen.process, grace_s)
+            await launch.end(folder, reap=False)
+        if seen.phase is not Phase.STOPPED:
+            write_atomic(run / state.STOPPED, b"")
+        launch.remove_sockets(self.context.runtime_dir(ref))
+
+    async def _ask_to_end(self, ref: Ref, run: Path, process: ProcessId, grace_s: float) -> None:
+        """Press the power button, and wait. The mark first: however it ends from here on, it was stopped."""
+        write_atomic(run / state.STOPPED, b"")
+        (run / state.REAP).unlink(missing_ok=True)
+        try:
+            if (run / state.PAUSED).exists():
+                await qmp.execute(self._socket(ref, "qmp"), "cont", timeout=ANSWER_S)
+                (run / state.PAUSED).unlink()
+            await qmp.execute(self._socket(ref, "qmp"), "system_powerdown", timeout=ANSWER_S)
+        except OperationFailed:
+            return  # it does not answer: there is nobody to ask
+        await process.wait(grace_s)
+
+    async def kill(self, ref: Ref) -> None:
+        _, folder = self._made(ref)
+        if state.observe(folder).phase in UP:
+            (folder / state.RUN / state.STOPPED).unlink(missing_ok=True)
+            await launch.end(folder, reap=True)
+
+    async def pause(self, ref: Ref) -> None:
+        _, folder, _ = self._up(ref)
+        await qmp.execute(self._socket(ref, "qmp"), "stop")
+        write_atomic(folder / state.RUN / state.PAUSED, b"")
+
+    async def resume(self, ref: Ref) -> None:
+        _, folder, _ = self._up(ref)
+        await qmp.execute(self._socket(ref, "qmp"), "cont")
+        (folder / state.RUN / state.PAUSED).unlink(missing_ok=True)
+
+    async def reconnect(self, ref: Ref, ports: Sequence[Port]) -> None:
+        from vmtui.backends.qemu import tap
+
+        _, folder, seen = self._up(ref)
+        assert seen.process is not None
+        tap.reattach(seen.process.pid, [port.interface for port in ports])
+        if seen.launch is not None:
+            renewed = msgspec.structs.replace(seen.launch, ports=tuple(ports))
+            write_atomic(folder / state.RUN / state.LAUNCH, msgspec.json.encode(renewed))
+
+    # Looking in
+
+    async def console(self, ref: Ref) -> Terminal:
+        self._up(ref)
+        return await console.attach(self._socket(ref, "console"))
+
+    async def logs(self, ref: Ref, *, tail: int | None, follow: bool) -> AsyncIterator[LogLine]:
+        from vmtui.backends.qemu import logs
+
+        if not self._ours(ref):
+            raise NotFound(f"{ref} does not exist")
+        lines = logs.read(self.context.resource_dir(ref), tail=tail, follow=follow)
+        async with aclosing(lines):  # type: ignore[type-var]
+            async for line in lines:
+                yield line
+
+    async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
+        desired, folder, _ = self._up(ref)
+        if desired.spec.rootfs is None:
+            raise NotPermitted(
+                f"{ref} was not booted from an image, so there is no agent of vmtui in it",
+                hint=f"vmtui console {ref}, or SSH where the guest has it",
+            )
+        made = self._guest(folder, ref).command
+        wanted = msgspec.structs.replace(
+            initramfs.merged(made, dict(request.environment)),
+            argv=request.argv,
+            user=made.user if request.user is None else request.user,
+            working_dir=request.working_dir or made.working_dir,
+        )
+        return await agent.open_session(
+            self.context.runtime_dir(ref), wanted, tty=request.tty, rows=request.rows, columns=request.columns
+        )
+
+    async def stats(self, ref: Ref) -> Sample:
+        from vmtui.backends.qemu import measure
+
+        desired, _, seen = self._up(ref)
+        assert seen.process is not None
+        interfaces = [port.interface for port in seen.launch.ports] if seen.launch else []
+        sample = measure.sample(seen.process.pid, int(desired.spec.memory), interfaces)
+        try:
+            read, written = await qmp.block_bytes(self._socket(ref, "qmp"))
+        except OperationFailed:
+            return sample
+        return msgspec.structs.replace(sample, block_read_bytes=read, block_write_bytes=written)
+
+
+def _command(spec: VmSpec, image: ImageConfig) -> initramfs.Command:
+    """What the VM runs: as a container of the same image would. Raises InvalidInput."""
+    argv = (*image.entrypoint, *(image.cmd if spec.command is None else spec.command))
+    variables = dict(pair.partition("=")[::2] for pair in image.env)
+    variables.update(spec.environment)
+    if any("\0" in word for word in (*argv, *variables, *variables.values())):
+        raise InvalidInput(f"image {spec.rootfs} has a command or environment with a NUL byte")
+    return initramfs.Command(
+        argv=argv,
+        environment=tuple(variables.items()),
+        user=image.user,
+        working_dir=image.working_dir,
+        stop_signal=signals.number(image.stop_signal or "SIGTERM"),
+    )
+
+
+_runnable: type[Runnable] = QemuBackend
+_killable: type[Killable] = QemuBackend
+_pausable: type[Pausable] = QemuBackend
+_console: type[HasConsole] = QemuBackend
+_logs: type[HasLogs] = QemuBackend
+_executes: type[Executes] = QemuBackend
+_measurable: type[Measurable] = QemuBackend
+_reconnectable: type[Reconnectable] = QemuBackend

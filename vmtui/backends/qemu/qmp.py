@@ -1,0 +1,75 @@
+"""The QEMU machine protocol. The one file that uses the qemu.qmp library."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from vmtui.core.errors import OperationFailed
+
+TIMEOUT_S = 5.0
+POLL_S = 0.02
+
+
+@asynccontextmanager
+async def _session(socket: Path, timeout: float) -> AsyncIterator[Any]:
+    """One client at a time: QEMU serves one, and leaves the next unanswered. Raises OperationFailed."""
+    import logging
+
+    from qemu.qmp import QMPClient
+    from qemu.qmp.error import QMPError
+
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+    client = QMPClient("vmtui")
+    client.logger.setLevel(logging.CRITICAL)
+    lock = os.open(socket.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        await _take(lock, time.monotonic() + timeout)
+        async with asyncio.timeout(timeout):
+            await client.connect(str(socket))
+            yield client
+    except (QMPError, OSError, EOFError) as error:
+        said = str(error).strip().splitlines()
+        raise OperationFailed(
+            f"qemu does not answer on {socket}: {said[-1] if said else type(error).__name__}"
+        ) from error
+    finally:
+        with suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
+            await client.disconnect()
+        os.close(lock)
+
+
+async def _take(lock: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError("another client holds it") from None
+            await asyncio.sleep(POLL_S)
+
+
+async def execute(socket: Path, command: str, *, timeout: float = TIMEOUT_S) -> Any:
+    """Run one command and return its answer. Raises OperationFailed (nobody there, refused, time-out)."""
+    async with _session(socket, timeout) as client:
+        return await client.execute(command)
+
+
+async def status(socket: Path, *, timeout: float = TIMEOUT_S) -> str:
+    """QEMU's RunState: running, paused, shutdown, internal-error, … Raises OperationFailed."""
+    answer = await execute(socket, "query-status", timeout=timeout)
+    return str(answer["status"])
+
+
+async def block_bytes(socket: Path, *, timeout: float = 1.0) -> tuple[int, int]:
+    """Bytes read from and written to all disks. Raises OperationFailed."""
+    answer = await execute(socket, "query-blockstats", timeout=timeout)
+    counters = [entry["stats"] for entry in answer]
+    return sum(int(c["rd_bytes"]) for c in counters), sum(int(c["wr_bytes"]) for c in counters)
