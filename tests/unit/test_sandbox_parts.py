@@ -321,10 +321,12 @@ def test_phases(tmp_path: Path, result: dict[str, Any] | None, boot: str, phase:
 
 async def test_checks_find_all_that_is_wrong(context: Context, tmp_path: Path) -> None:
     volumes = (ReadOnlyMount("name", "/a"), ReadOnlyMount(str(tmp_path / "gone"), "/b"), ReadOnlyMount("/", "/c"))
-    spec = SandboxSpec(module=str(tmp_path / "none.wasm"), volumes=volumes)
+    spec = SandboxSpec(
+        module=str(tmp_path / "none.wasm"), volumes=volumes, fuel=1 << 63, args=("\0",), environment={"A=B": "C"}
+    )
     desired = Desired(ref=Ref("p", Kind.SANDBOX, "x"), backend="wasm", spec=spec, options=WasmOptions())
     problems = await WasmBackend(context).check(desired, ())
-    assert [problem.code for problem in problems] == ["volume", "volume", "module"]
+    assert [problem.code for problem in problems] == ["volume", "volume", "fuel", "environment", "text", "module"]
     assert all(problem.message and problem.hint for problem in problems)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from vmtui.backends.records import RECORD, Records
 from vmtui.backends.wasm import logs, module, program, state
 from vmtui.backends.wasm.options import WasmOptions
-from vmtui.backends.wasm.status import differs, facts, problems, volume_problems
+from vmtui.backends.wasm.status import differs, facts, problems, spec_problems
 from vmtui.core.backend import (
     Attachments,
     Backend,
@@ -79,7 +79,7 @@ class WasmBackend(Backend[SandboxSpec]):
         return msgspec.structs.replace(status, facts=(origin, *status.facts))
 
     async def check(self, desired: Desired[SandboxSpec], others: Sequence[Desired[Any]]) -> Sequence[Problem]:  # noqa: ARG002
-        found = volume_problems(desired.spec)
+        found = spec_problems(desired.spec)
         try:
             await asyncio.to_thread(module.read, Path(desired.spec.module))
         except InvalidInput as error:
@@ -91,7 +91,7 @@ class WasmBackend(Backend[SandboxSpec]):
         if existing is not None and existing.complete and existing.desired.spec_hash == desired.spec_hash:
             return
         spec, ref = desired.spec, desired.ref
-        for problem in volume_problems(spec):
+        for problem in spec_problems(spec):
             raise InvalidInput(problem.message, hint=problem.hint)
         source = Path(spec.module)
         report(Progress(message=f"reading {source.name}"))
@@ -149,7 +149,7 @@ class WasmBackend(Backend[SandboxSpec]):
         if made is None:
             raise OperationFailed(f"{ref} is damaged: {directory / state.MODULE_FACTS} cannot be read")
         report(Progress(message="starting"))
-        for problem in volume_problems(desired.spec):
+        for problem in spec_problems(desired.spec):
             raise InvalidInput(problem.message, hint=problem.hint)
         launch = self._launch(desired, made, wasmtime=program.wasmtime_version())
         task = asyncio.ensure_future(program.start_module(launch, self.context.paths, desired.spec.module))

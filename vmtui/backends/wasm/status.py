@@ -12,9 +12,20 @@ from vmtui.core.resource import Fact, Problem, Ref
 from vmtui.core.specs import SandboxSpec
 from vmtui.core.units import Mount, Size
 
+MAX_FUEL = (1 << 63) - 1  # wasmtime counts downwards in a signed register
 
-def volume_problems(spec: SandboxSpec) -> list[Problem]:
-    return [problem for mount in spec.volumes if (problem := _volume_problem(mount)) is not None]
+
+def spec_problems(spec: SandboxSpec) -> list[Problem]:
+    """What makes a sandbox impossible, beside its module."""
+    found = [problem for mount in spec.volumes if (problem := _volume_problem(mount)) is not None]
+    if spec.fuel is not None and spec.fuel > MAX_FUEL:
+        found.append(Problem(code="fuel", message=f"fuel of {spec.fuel} is out of range", hint=f"at most {MAX_FUEL}"))
+    names = spec.environment.keys()
+    if any(not name or "=" in name for name in names):
+        found.append(Problem(code="environment", message="a variable has no name, or one with =", hint="NAME = VALUE"))
+    if any("\0" in text for text in (*spec.args, *names, *spec.environment.values())):
+        found.append(Problem(code="text", message="an argument or a variable contains NUL", hint="leave it out"))
+    return found
 
 
 def _volume_problem(mount: Mount) -> Problem | None:
