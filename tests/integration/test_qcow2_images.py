@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.disks import MIB, content, disk, made, path_of, qemu_img, small_file_system
+from tests.support.disks import MIB, content, disk, made, opened_without_locks, path_of, qemu_img, small_file_system
 from tests.support.hostview import HostView
 from vmtui.backends.qcow2.backend import Qcow2Backend
 from vmtui.backends.qcow2.formats import FORMATS
 from vmtui.core.backend import Context, Progress, silent
-from vmtui.core.errors import Conflict, InvalidInput, MissingCapability, NotPermitted, OperationFailed
+from vmtui.core.errors import Conflict, InvalidInput, MissingCapability, NotPermitted, OperationFailed, ResourceBusy
 from vmtui.core.lifecycle import Phase
 from vmtui.core.units import Size
 from vmtui.host import process
@@ -303,6 +303,31 @@ async def test_a_bomb_does_not_go_off(backend: Qcow2Backend, tmp_path: Path) -> 
     assert time.monotonic() - began < 30
     assert str(bomb) in caught.value.message
     assert not list(backend.context.paths.state.iterdir())
+
+
+async def test_a_source_that_is_still_written_is_not_imported(backend: Qcow2Backend, raw: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(raw)
+    desired = disk(source=link, source_format="raw")
+    with opened_without_locks(raw) as pid:
+        with pytest.raises(ResourceBusy, match=f"pid {pid}"):
+            await backend.create(desired, silent)
+        assert len(await backend.check(desired, ())) == 1
+        assert not list(backend.context.paths.state.iterdir())
+    await backend.create(desired, silent)
+
+
+async def test_a_raw_source_of_any_size(backend: Qcow2Backend, tmp_path: Path) -> None:
+    for size in (1, 511, 513, 70_001):
+        odd = tmp_path / str(size)
+        odd.write_bytes(b"x" * size)
+        await backend.create(disk(f"n{size}", source=odd, source_format="raw"), silent)
+        assert (await backend.inspect(disk(f"n{size}").ref)).size_bytes == -(-size // 512) * 512
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 43)
+    await backend.create(disk("sparse", source=sparse, source_format="raw"), silent)
+    assert (await backend.inspect(disk("sparse").ref)).size_bytes == 1 << 43
 
 
 async def test_sources_that_cannot_be_read(backend: Qcow2Backend, tmp_path: Path) -> None:

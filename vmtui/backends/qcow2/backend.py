@@ -143,7 +143,8 @@ class Qcow2Backend(Backend[DiskSpec]):
             await image.resize(partial, int(spec.size), shrink=spec.shrink)
 
     async def _measure(self, source: image.Source, spec: DiskSpec) -> tuple[image.Info, int]:
-        """Raises InvalidInput, NotPermitted or MissingCapability if it cannot become the disk that `spec` says."""
+        """Raises if it cannot become the disk that `spec` says, or if another process still writes it."""
+        await asyncio.to_thread(use.refuse_writers, source.path.resolve())
         found = await image.info(source)
         if found.virtual_size > MAX_VIRTUAL_BYTES:
             raise InvalidInput(f"{source.path}: a qcow2 disk cannot be as large as {Size(found.virtual_size)}")

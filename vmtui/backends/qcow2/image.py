@@ -29,7 +29,8 @@ from vmtui.host.process import Completed, Limits, run, tail
 QEMU_IMG = "qemu-img"
 ADDRESS_SPACE_BYTES = 2 << 30  # its 64 threads' stacks take 512 MiB of it, the largest qcow2 tables 64 MiB
 QUICK_CPU_S = 20
-SLOWEST_BYTES_S = 8 << 20  # zlib on a slow machine; a stall is told from work by this
+SLOWEST_CPU_BYTES_S = 8 << 20  # zlib on a slow machine
+SLOWEST_BYTES_S = 1 << 20  # a slow disk: what takes longer has stalled
 SLACK_BYTES = 64 << 20  # of a target beyond what `measure` foresees
 OUTPUT_BYTES = 4 << 20
 PROGRESS = re.compile(rb"\((\d{1,3}(?:\.\d{1,4})?)/100%\)")
@@ -105,8 +106,9 @@ class Source:
         return f"/proc/self/fd/{self.fd}"
 
     @property
-    def file_bytes(self) -> int:
-        return os.fstat(self.fd).st_size
+    def allocated_bytes(self) -> int:
+        """What there is to read: a sparse file may claim to be of any size."""
+        return os.fstat(self.fd).st_blocks * 512
 
 
 @contextlib.contextmanager
@@ -130,10 +132,14 @@ def opened(path: Path, image_format: str) -> Iterator[Source]:
 
 def refused(path: Path, image_format: str, why: str) -> InvalidInput:
     """An image that must not be read; one whose other files QEMU can read is flattened by a person who trusts it."""
-    name = shlex.quote(str(path))
     if "refers to" in why and image_format in ("qcow2", "vmdk"):
-        return InvalidInput(f"{path}: {why}", hint=f"qemu-img convert -f {image_format} -O qcow2 {name} NEW.qcow2")
-    return InvalidInput(f"{path}: {why}", hint=f"qemu-img info -f {image_format} {name}")
+        flatten = f"qemu-img convert -f {image_format} -O qcow2 {shlex.quote(str(path))} NEW.qcow2"
+        return InvalidInput(f"{path}: {why}", hint=flatten)
+    return InvalidInput(f"{path}: {why}", hint=_look(path, image_format))
+
+
+def _look(path: Path, image_format: str) -> str:
+    return f"qemu-img info -f {image_format} {shlex.quote(str(path))}"
 
 
 async def version() -> str:
@@ -189,7 +195,7 @@ async def create(path: str | Path, size_bytes: int, pass_fds: tuple[int, ...] = 
 async def convert(source: Source, target: Path, report: Report, *, limit_bytes: int) -> None:
     """Import into `target`, whose file may not grow beyond `limit_bytes`. Raises InvalidInput, OperationFailed."""
     arguments = ("-f", source.image_format, "-O", "qcow2", source.name, target)
-    limits = _limits(limit_bytes + source.file_bytes, limit_bytes + SLACK_BYTES)
+    limits = _limits(limit_bytes + source.allocated_bytes, limit_bytes + SLACK_BYTES)
     with _told_as(source.path, "cannot be imported", source=source, target=target):
         await _progress(report, f"importing {source.path}", arguments, limits, limit_bytes, (source.fd,))
 
@@ -222,25 +228,25 @@ async def check(path: Path | str, file_bytes: int, pass_fds: tuple[int, ...] = (
     except OperationFailed as error:
         return (Problem(code="image-damaged", message=f"{where}: {error.details or error.message}"),)
     result = _decode(said.stdout, Check, where)
-    found = []
+    name, found = shlex.quote(str(path)), []
     if result.corruptions or result.check_errors:
         count = result.corruptions + result.check_errors
-        repair = f"qemu-img check -r all -f qcow2 {path}"
+        repair = f"qemu-img check -r all -f qcow2 {name}"
         found.append(Problem(code="image-corrupt", message=f"{where}: {count} faults in its tables", hint=repair))
     if result.leaks:
-        repair = f"qemu-img check -r leaks -f qcow2 {path}"
+        repair = f"qemu-img check -r leaks -f qcow2 {name}"
         message = f"{where}: {result.leaks} clusters are lost to use; its data is whole"
         found.append(Problem(code="image-leaks", message=message, hint=repair))
     return tuple(found)
 
 
 def _limits(work_bytes: int = 0, file_size_bytes: int | None = None) -> Limits:
-    cpu_s = QUICK_CPU_S + work_bytes // SLOWEST_BYTES_S
+    cpu_s = QUICK_CPU_S + work_bytes // SLOWEST_CPU_BYTES_S
     return Limits(address_space_bytes=ADDRESS_SPACE_BYTES, cpu_s=cpu_s, file_size_bytes=file_size_bytes)
 
 
 def _timeout(work_bytes: int) -> float:
-    return 120.0 + 2 * work_bytes / SLOWEST_BYTES_S
+    return 120.0 + work_bytes / SLOWEST_BYTES_S
 
 
 async def _run(
@@ -273,7 +279,7 @@ async def _run(
 
 
 async def _read(source: Source, *arguments: str, accept: tuple[int, ...] = (0,)) -> Completed:
-    limits, timeout = _limits(source.file_bytes), _timeout(source.file_bytes)
+    limits, timeout = _limits(source.allocated_bytes), _timeout(source.allocated_bytes)
     with _told_as(source.path, f"not a readable {source.image_format} image", source=source):
         return await _run(*arguments, accept=accept, limits=limits, timeout=timeout, pass_fds=(source.fd,))
 
@@ -305,19 +311,20 @@ def _told_as(path: Path, what: str, *, source: Source | None = None, target: Pat
         yield
     except CommandFailed as failure:
         details = _named(failure.details or failure.message, source)
-        raise _fault(failure.code, details, path, what, foreign=source is not None, target=target) from None
+        raise _fault(failure.code, details, path, what, source, target) from None
 
 
-def _fault(code: int, details: str, path: Path, what: str, *, foreign: bool, target: Path | None) -> Fault:
+def _fault(code: int, details: str, path: Path, what: str, source: Source | None, target: Path | None) -> Fault:
     if LOCKED.search(details):
         fault = use.busy(path)
         return ResourceBusy(fault.message, hint=fault.hint, details=details)
     if NO_SPACE.search(details):
         return no_space(target or path)
-    if foreign and (code in EXHAUSTED or NO_MEMORY.search(details)):
+    if source and (code in EXHAUSTED or NO_MEMORY.search(details)):
         return InvalidInput(f"{path}: reading it takes more than an image of its size may", details=details)
-    kind = InvalidInput if foreign else OperationFailed
-    return kind(f"{path}: {what}", details=details)
+    if source:
+        return InvalidInput(f"{path}: {what}", hint=_look(path, source.image_format), details=details)
+    return OperationFailed(f"{path}: {what}", details=details)
 
 
 def _named(text: str, source: Source | None) -> str:
