@@ -100,6 +100,26 @@ async def test_many_at_once_unpack_once(tmp_path: Path, store: ImageStore) -> No
     assert len(list((tmp_path / "cache/layers/sha256").iterdir())) == 1
 
 
+async def test_processes_at_once_unpack_once(tmp_path: Path, store: ImageStore) -> None:
+    layers: list[Layer] = [[(str(number), b"x") for number in range(2000)], {"a/b": b"1"}]
+    references = [make_layout(tmp_path / f"oci{number}", layers, {"Cmd": [f"/{number}"]}) for number in range(4)]
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from vmtui.runtime.images import ImageStore\n"
+        f"asyncio.run(ImageStore(Path({str(tmp_path / 'cache')!r})).ensure(sys.argv[1], lambda progress: None))\n"
+    )
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", program, reference) for reference in references * 2
+    ]
+    assert [await process.wait() for process in processes] == [0] * 8
+    images = [await store.lookup(reference) for reference in references]
+    assert len({image.layers for image in images if image}) == 1
+    assert None not in images
+    assert len(list((tmp_path / "cache/layers/sha256").iterdir())) == 2
+    assert os.listdir(tmp_path / "cache/images/work") == []
+
+
 @pytest.mark.parametrize(
     ("transport", "compression"),
     [("oci-archive", "zstd"), ("docker-archive", "gzip"), ("dir", "none"), ("dir", "gzip"), ("dir", "zstd")],

@@ -99,8 +99,12 @@ def test_only_this_machine_may_do_without_tls(reference: str, loopback: bool) ->
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=f"no such file or folder: {tmp_path}/none"):
         require_local(parse(f"oci:{tmp_path}/none:latest"))
-    with pytest.raises(InvalidInput, match="is a folder"):
+    with pytest.raises(InvalidInput, match="is not a file"):
         require_local(parse(f"oci-archive:{tmp_path}"))
+    with pytest.raises(InvalidInput, match="is not a file"):
+        require_local(parse("docker-archive:/dev/zero"))
+    with pytest.raises(InvalidInput, match="is not a folder"):
+        require_local(parse("oci:/dev/null:latest"))
     require_local(parse("nginx"))
 
 

@@ -108,6 +108,6 @@ def require_local(reference: Reference) -> None:
         return
     if not path.exists():
         raise NotFound(f"image {reference}: no such file or folder: {path}")
-    if path.is_dir() != (reference.transport in ("oci", "dir")):
-        kind = "a folder" if path.is_dir() else "a file"
-        raise InvalidInput(f"image {reference}: {path} is {kind}, which {reference.transport}: does not take")
+    wants_folder = reference.transport in ("oci", "dir")
+    if not (path.is_dir() if wants_folder else path.is_file()):
+        raise InvalidInput(f"image {reference}: {path} is not a {'folder' if wants_folder else 'file'}")
