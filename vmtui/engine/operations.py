@@ -14,6 +14,7 @@ import msgspec
 from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable
 from vmtui.core.errors import Fault, NotFound, NotPermitted, OperationFailed
 from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
+from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Workload
 from vmtui.core.units import Size
@@ -187,22 +188,20 @@ class Run:
         self._tell(StepEnded(at=time.time(), ref=ref, action=verb, result=result, elapsed_s=elapsed, message=message))
 
     async def _act(self, step: Step, report: Callable[[Progress], None]) -> Callable[[], Awaitable[None]] | None:
-        """Do one step; returns what takes it back."""
+        """Do one step; returns what takes it back.
+
+        What takes back a delete or a stop is registered before it acts: no backend undoes these, and half done they
+        have changed something too.
+        """
         change, act = step.change, self._operations
         ref, want, was = change.ref, change.desired, change.before
         quiet = _quiet
         if step.verb == "delete":
-            await act.delete(ref, change.backend or _backend_of(was), was, purge=self._plan.purge or change.data_loss)
-            if was is None or change.data_loss:
-                return None
-            old, was_up = act.typed(was), change.was_up
-
-            async def make_again() -> None:
-                await act.create(old, quiet)
-                if was_up and ref.kind.runs:
-                    await act.start(old, quiet)
-
-            return make_again
+            backend = change.backend or _backend_of(was)
+            if was is not None and not change.data_loss:
+                self._undo.append((ref, step.verb, self._remake(was, backend, start=change.was_up)))
+            await act.delete(ref, backend, was, purge=self._plan.purge or change.data_loss)
+            return None
         assert want is not None
         if step.verb == "create":
             mending = change.action not in ("create", "recreate")
@@ -213,7 +212,12 @@ class Run:
 
             return None if mending else unmake
         if step.verb == "start":
-            await act.start(want, report)
+            try:
+                await act.start(want, report)
+            except BaseException:
+                if was is not None and change.action == Action.START:
+                    act.store.put(was.desired, was.intent)
+                raise
             act.store.put(want, Intent.UP)
 
             async def stop() -> None:
@@ -224,13 +228,31 @@ class Run:
             return stop
         if step.verb == "stop":
             before = want if was is None else act.typed(was)
-            await act.stop(before)
 
             async def start() -> None:
                 await act.start(before, quiet)
 
-            return start
+            self._undo.append((ref, step.verb, start))
+            await act.stop(before)
+            return None
         return await self._act_in_place(step.verb, change.desired, was, report)
+
+    def _remake(self, was: Applied, backend_name: str, *, start: bool) -> Callable[[], Awaitable[None]]:
+        """What brings back a resource that is gone, half gone or, if its delete failed at once, still whole."""
+        act, old = self._operations, self._operations.typed(was)
+        ref = old.ref
+
+        async def remake() -> None:
+            backend = act.registry.get(ref.kind, backend_name)
+            with contextlib.suppress(NotFound):
+                if (await backend.inspect(ref)).phase is Phase.BROKEN:
+                    await backend.delete(ref, purge=False)
+            await act.create(old, _quiet)
+            if start and ref.kind.runs:
+                await act.start(old, _quiet)
+            act.store.put(was.desired, was.intent)
+
+        return remake
 
     async def _act_in_place(
         self, verb: str, want: Desired[Any] | None, was: Applied | None, report: Callable[[Progress], None]

@@ -64,13 +64,14 @@ class FakeBackend(Backend[S]):
         if present is not None and present.complete:
             if present.spec_hash != desired.spec_hash:
                 raise Conflict(f"{ref} is there already, made from another spec", hint=f"vmtui rm {ref}")
-            return
+            if present.phase is not Phase.BROKEN:
+                return
         try:
             entry = self._begin(desired, options)
             await self._work(effect, (options or PLAIN).create_time, report, "making it up")
             self.world.put(replace(entry, complete=True))
         except BaseException:
-            self.world.remove(ref)
+            self.world.restore(ref, present)
             raise
         self._aftermath(effect, ref)
 

@@ -154,7 +154,10 @@ class World:
         self.ledger(entry.ref.kind).put(str(entry.ref), entry)
 
     def remove(self, ref: Ref) -> None:
-        self.ledger(ref.kind).put(str(ref), None)
+        self.restore(ref, None)
+
+    def restore(self, ref: Ref, entry: Entry | None) -> None:
+        self.ledger(ref.kind).put(str(ref), entry)
 
     def up(self, ref: Ref) -> bool:
         entry = self.find(ref)
