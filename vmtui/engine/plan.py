@@ -62,6 +62,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not self.changes
 
 
+Held = tuple[str, int | str]
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One act on one resource; `after` are the indices of the steps that must have succeeded before."""
 
@@ -330,17 +333,31 @@ def make_steps(plan: Plan) -> tuple[Step, ...]:
             users.setdefault(provider, []).append(ref)
     undeclared = [ref for (ref, verb) in numbered if verb == "delete" and ref.kind.runs and ref not in plan.needs]
     going = {numbered[ref, "delete"] for ref in undeclared}
+    released: dict[Held, list[int]] = {}
+    for (ref, verb), number in numbered.items():
+        before = drafts[number][0].before
+        if verb in RELEASES and ref.kind.runs and before is not None:
+            for held in _held(before.desired.spec):
+                released.setdefault(held, []).append(number)
     steps = []
     for number, (change, verb) in enumerate(drafts):
         chain = chains[change.ref]
         after = set(chain[: chain.index(number)][-1:])
         if verb in ("start", "reconnect"):
             after.update(chains[ref][-1] for ref in plan.needs.get(change.ref, ()) if ref in chains)
+        if verb == "start" and change.desired is not None:
+            after.update(one for held in _held(change.desired.spec) for one in released.get(held, ()))
         if not change.ref.kind.runs and verb in ("delete", "resize"):
             after.update(going)
             after.update(_releases(users.get(change.ref, ()), numbered))
         steps.append(Step(change=change, verb=verb, after=tuple(sorted(after))))
     return tuple(steps)
+
+
+def _held(spec: Spec) -> set[Held]:
+    """What only one running workload can have: host ports and disks. Moved to another, the first lets go before."""
+    ports = {(publish.protocol, publish.host_port) for publish in getattr(spec, "ports", ())}
+    return ports | {("disk", name) for name in getattr(spec, "disks", ())}
 
 
 def _releases(refs: Iterable[Ref], numbered: Mapping[tuple[Ref, str], int]) -> set[int]:
