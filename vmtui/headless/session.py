@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import sqlite3
 import sys
 import time
 import traceback
@@ -84,6 +86,7 @@ class Session:
         """The last record of a stream."""
         self.screen.live("")
         if self._stream:
+            self._stream = False
             self.emit(
                 Summary(
                     at=time.time(), profile=self.profile, result=result or self.result, exit_code=code,
@@ -145,6 +148,9 @@ async def _run(session: Session, command: Command) -> int:
     except Fault as fault:
         session.error(fault)
         return session.finish(exit_codes.of(fault), "failed")
+    except (OSError, sqlite3.Error) as error:
+        session.error(_of_host(error))
+        return session.finish(ExitCode.ROLLED_BACK, "failed")
     except Exception as error:
         session.error(error)
         if os.environ.get(DEBUG):
@@ -153,6 +159,16 @@ async def _run(session: Session, command: Command) -> int:
     finally:
         for number in heard:
             loop.remove_signal_handler(number)
+
+
+def _of_host(error: OSError | sqlite3.Error) -> Fault:
+    """A fault of the host that nobody below has put into words: no space, no permission, a damaged disk."""
+    if isinstance(error, OSError) and error.strerror:
+        path = f"{error.filename}: " if error.filename else ""
+        hint = "df -h" if error.errno == errno.ENOSPC else "vmtui doctor"
+        return Fault(f"{path}{error.strerror[:1].lower()}{error.strerror[1:]}", hint=hint)
+    full = "full" in str(error)
+    return Fault(f"{type(error).__name__}: {error}", hint="df -h" if full else "vmtui doctor")
 
 
 async def _command(session: Session, command: Command) -> int:
