@@ -649,3 +649,31 @@ async def test_two_front_ends_start_one_process(sandboxes: Sandboxes) -> None:
     results = await asyncio.gather(*starts, return_exceptions=True)
     assert results.count(None) == 1
     assert {str(result) for result in results if result is not None} == {f"{desired.spec.module}: it runs already"}
+
+
+@pytest.mark.skipif(not ROOT, reason="only root mounts a small file system")
+async def test_no_space_left(sandboxes: Sandboxes) -> None:
+    state = sandboxes.context.paths.state
+    await run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", state])
+    try:
+        large = wat.exits(0) + f";; {'x' * 300_000}\n"
+        with pytest.raises(OperationFailed, match="No space left"):
+            await sandboxes.backend.create(sandboxes.desired(large), silent)
+        assert list(state.iterdir()) == []
+        desired = sandboxes.desired(wat.exits(0))
+        await sandboxes.backend.create(desired, silent)
+        with contextlib.suppress(OSError), (state / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        with pytest.raises(OperationFailed, match="No space left"):
+            await sandboxes.backend.start(desired.ref, Attachments(), silent)
+        assert (await sandboxes.backend.inspect(desired.ref)).phase is Phase.STOPPED
+        (state / "filler").unlink()
+        await sandboxes.backend.start(desired.ref, Attachments(), silent)
+        status = await sandboxes.ended(desired.ref)
+        assert status.exit is not None
+        assert status.exit.code == 0
+        assert not any(entry.name.startswith(".") for entry in sandboxes.context.resource_dir(desired.ref).iterdir())
+        await sandboxes.backend.delete(desired.ref, purge=True)
+    finally:
+        await run(["umount", "-l", state])

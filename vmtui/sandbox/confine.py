@@ -47,8 +47,9 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def die_with_parent() -> None:
-    _check(_libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "prctl")
+def die_with_parent(*, wanted: bool = True) -> None:
+    """SIGKILL when the parent ends, or no longer. Children do not inherit it."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, SIGKILL if wanted else 0, 0, 0, 0), "prctl")
 
 
 def unshare(flags: int, what: str) -> None:

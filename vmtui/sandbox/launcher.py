@@ -15,11 +15,12 @@ from vmtui.sandbox.config import Config
 from vmtui.sandbox.log import Log
 from vmtui.sandbox.monitor import Monitor, reap
 from vmtui.sandbox.process import Failed, be_guest, end, failure, quiet, receive
-from vmtui.wire.lines import Channel, WireError, channels
+from vmtui.wire.lines import Channel, Message, WireError, channels
 
 ENGINE = "1"  # changes with `guest.engine`, and with what `guest.compile_module` checks
 COMPILE_S = 60.0
 START_S = 40.0
+LOCK_S = 2.0
 
 __all__ = ["Failed", "compiled", "launch"]
 
@@ -110,24 +111,42 @@ def start(config: Config, code: int, facts: dict[str, Any]) -> dict[str, Any]:
 
 def _be_monitor(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> NoReturn:
     try:
+        confine.die_with_parent()
         os.setsid()
         os.chdir("/")
         quiet()
         _supervise(config, code, facts, launcher)
-    except (OSError, WireError) as error:
-        with contextlib.suppress(WireError):
-            launcher.send(failure("host", str(error)))
+    except Failed as failed:
+        _tell(launcher, failed.message)
+    except OSError as error:
+        _tell(launcher, failure("host", str(error)))
+    except WireError:
+        pass  # the launcher is gone, and nothing runs
     finally:
         os._exit(0)  # takes the guest along, if it still lives
 
 
-def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> None:
+def _tell(launcher: Channel, message: Message) -> None:
+    with contextlib.suppress(WireError):
+        launcher.send(message)
+
+
+def _lock(config: Config) -> int:
+    """Never two monitors for one folder. Waits for one that is just ending. Raises Failed, OSError."""
     lock = os.open(os.path.join(config.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # never two for one folder
-    except BlockingIOError:
-        launcher.send(failure("busy", "it runs already"))
-        return
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Failed(failure("busy", "it runs already")) from None
+            time.sleep(0.01)
+
+
+def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> None:
+    lock = _lock(config)
     log = Log(os.path.join(config.directory, "log"), config.log_max_bytes)
     ours, theirs = channels()
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
@@ -145,9 +164,10 @@ def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Chann
     if ready.get("event") != "ready" or launcher.receive() is None:
         end(pid)
         return
+    confine.die_with_parent(wanted=False)
     facts = {"user": ready.get("user"), "cache": facts["cache"]}
     try:
-        monitor.run(facts, lambda: launcher.send({"event": "running"}))
+        monitor.run(facts, lambda: _tell(launcher, {"event": "running"}))
     finally:
-        if not monitor.stopped:
+        if monitor.started and not monitor.stopped:
             reap(config.reap)

@@ -65,6 +65,7 @@ class Monitor:
         self._log = log
         self._lock = lock
         self._log_failure = ""
+        self.started = False  # whether it ran, however short
         self._me: dict[str, Any] = {}
         self._started_at = 0.0
         self._clock = Clock(None)
@@ -88,10 +89,11 @@ class Monitor:
             return failed.message
 
     def run(self, facts: dict[str, Any], tell: Callable[[], None]) -> None:
-        """Record that it runs, `tell` so, let it, and return when its result is written. Raises OSError, WireError."""
+        """Record that it runs, `tell` so, let it, and return when its result is written. Raises OSError."""
         self._me, self._started_at = state.identify(os.getpid()), time.time()
         process = {"monitor": self._me, "guest": state.identify(self._pid), "started_at": self._started_at}
         state.write(self._config.directory, state.PROCESS, process | facts)
+        self.started = True
         tell()
         self._clock = Clock(self._config.timeout_s)
         for fd in (self._wake, self._channel.read_fd, *self._outputs):
