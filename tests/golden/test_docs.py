@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import tomllib
 import types
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.support.golden import REGENERATE, ROOT
 from vmtui.core.events import AnyEvent
 from vmtui.core.resource import Kind
 from vmtui.core.specs import SPECS, Ready, Spec, Workload, encode
 from vmtui.core.units import Duration, Mount, Publish, ReadOnlyMount, Size
+from vmtui.engine.registry import option_types
 from vmtui.headless.arguments import HIDDEN, VERBS
 from vmtui.headless.exit_codes import MEANINGS
 from vmtui.profile import descriptions, graph
+from vmtui.profile.load import load
 
 PROFILE = ROOT / "docs/profile.md"
 HEADLESS = ROOT / "docs/headless.md"
@@ -123,3 +129,21 @@ def test_every_record_is_documented() -> None:
     tags = [msgspec.inspect.type_info(kind).tag for kind in get_args(AnyEvent)]  # type: ignore[attr-defined]
     assert len(tags) == 9
     assert not [tag for tag in tags if f"`{tag}`" not in text]
+
+
+def profiles() -> dict[str, str]:
+    """The example of the document, and the profiles that ship."""
+    example = re.search(r"```toml\n(.*?)```", PROFILE.read_text(), re.DOTALL)
+    assert example is not None
+    shipped = {path.name: path.read_text() for path in sorted((ROOT / "profiles").glob("*.toml"))}
+    return {"docs.toml": example[1], **shipped}
+
+
+@pytest.mark.parametrize("name", list(profiles()))
+def test_profiles_load_and_fit_the_schema(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(profiles()[name])
+    assert load(path, option_types).resources
+    schema = json.loads((ROOT / "docs/schema/profile.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(tomllib.loads(profiles()[name]))

@@ -61,6 +61,9 @@ def profile(option_types: OptionTypes) -> dict[str, Any]:
     types = [*SPECS.values(), *tables]
     schemas, definitions = msgspec.json.schema_components(types, schema_hook=_unit, ref_template=REFERENCE)
     places = dict(zip(types, schemas, strict=True))
+    for definition in definitions.values():
+        for name, schema in definition.get("properties", {}).items():
+            definition["properties"][name] = _without_null(schema)
     _describe(definitions)
     properties: dict[str, Any] = {
         "name": {"type": "string", "pattern": NAME_PATTERN, "description": "The file's name without .toml if absent."}
@@ -141,6 +144,15 @@ def _unit(kind: type) -> dict[str, Any]:
     if kind in UNITS:
         return dict(UNITS[kind])
     raise NotImplementedError(f"no schema for {kind.__name__}")  # what msgspec expects of a hook
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: what may be absent is left out."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    if len(choices) == 1:
+        return {**choices[0], **rest}
+    return {**rest, "anyOf": choices} if choices else rest
 
 
 def _describe(definitions: dict[str, Any]) -> None:

@@ -1,0 +1,80 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmtui.headless.arguments import VERBS, parse
+
+
+def test_without_a_verb_it_is_a_profile_or_the_list() -> None:
+    assert parse([])[0] == "verbs:ls"
+    where, args = parse(["--profile", "dev.toml", "--only", "web", "vm/guest", "--timeout", "1m30s", "--json"])
+    assert where == "converge:profile"
+    assert (args.only, args.timeout, args.json, args.on_failure) == (["web", "vm/guest"], 90.0, True, "rollback")
+    assert parse(["-p", "x", "--timeout", "2.5"])[1].timeout == 2.5
+
+
+@pytest.mark.parametrize(
+    ("given", "recreate"), [([], []), (["--recreate"], ["all"]), (["--recreate", "a", "--recreate", "b"], ["a", "b"])]
+)
+def test_recreate(given: list[str], recreate: list[str]) -> None:
+    assert parse(["--profile", "x", *given])[1].recreate == recreate
+
+
+@pytest.mark.parametrize(
+    ("argv", "ref", "command"),
+    [
+        (["exec", "web", "ls", "-l"], "web", ["ls", "-l"]),
+        (["exec", "web", "--", "ls", "-l"], "web", ["ls", "-l"]),
+        (["exec", "-it", "web", "--", "sh", "--", "x"], "web", ["sh", "--", "x"]),
+        (["exec", "web", "-i", "--json", "--", "sh"], "web", ["sh"]),
+        (["exec", "web", "-e", "A=1", "--", "sh"], "web", ["sh"]),
+    ],
+)
+def test_exec_leaves_the_command_alone(argv: list[str], ref: str, command: list[str]) -> None:
+    where, args = parse(argv)
+    assert (where, args.ref, args.command) == ("attach:execute", ref, command)
+
+
+def test_options_after_the_ref_count_before_the_dashes() -> None:
+    args = parse(["exec", "web", "-i", "--json", "-e", "A=1", "--", "sh"])[1]
+    assert (args.interactive, args.json, args.environment) == (True, True, ["A=1"])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["frob"],
+        ["exec", "web"],
+        ["exec", "web", "x", "--", "y"],
+        ["logs", "web", "-n", "-1"],
+        ["--down", "--profile", "x", "--recreate"],
+        ["--prof", "x"],
+        ["ls", "extra"],
+    ],
+)
+def test_wrong_use(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(argv)
+    assert ended.value.code == 64
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert "hint: vmtui" in shown.err
+
+
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in VERBS:
+        with pytest.raises(SystemExit) as ended:
+            parse([name, "--help"])
+        assert ended.value.code == 0
+    assert "usage: vmtui ls" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_function_of_each_verb_is_there(verb: str) -> None:
+    from importlib import import_module
+
+    module, _, function = VERBS[verb].run.partition(":")
+    assert callable(getattr(import_module(f"vmtui.headless.{module}"), function))
