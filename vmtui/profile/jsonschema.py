@@ -160,5 +160,8 @@ def _describe(definitions: dict[str, Any]) -> None:
     for spec_type in described:
         definition = definitions[spec_type.__name__]
         definition["description"] = inspect.cleandoc(spec_type.__doc__ or "").split("\n\n")[0]
-        for name, schema in definition["properties"].items():
-            schema["description"] = descriptions.of(spec_type, name)
+        for field in msgspec.structs.fields(spec_type):
+            schema = definition["properties"][field.name]
+            schema["description"] = descriptions.of(spec_type, field.name)
+            if field.default_factory is not msgspec.NODEFAULT and isinstance(field.default_factory(), tuple(UNITS)):
+                schema["default"] = str(field.default_factory())
