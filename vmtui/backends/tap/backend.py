@@ -209,8 +209,8 @@ class TapBackend(Backend[NetworkSpec]):
         if link is not None and link.carries(self.context.mark(ref), names.mac(ref.token(self.context.workspace))):
             doomed += [each.name for each in found.values() if each.master == link.index and self._is_port(each)]
             doomed.append(bridge)
-        await self._unlink(dict.fromkeys(doomed))
         await dnsmasq.Dnsmasq(bridge).stop()
+        await self._unlink(dict.fromkeys(doomed))
         listing = await firewall.read()
         if listing.bridges <= {bridge}:
             if listing.forwarding_was_off or (network and network.book.forwarding_was_off == boot_id()):

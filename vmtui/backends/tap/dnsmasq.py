@@ -6,12 +6,17 @@ which no other process has: the paths in it are made from the network's token.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import grp
+import ipaddress
 import os
 import pwd
 import shutil
 import signal
+import socket
+import struct
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +29,8 @@ from vmtui.host.files import write_atomic
 from vmtui.host.process import ProcessId, run, which
 
 LEASE_TIME = "1h"
+ASK_S, ANSWER_S = 0.25, 10.0
+RECURSION_DESIRED = 0x0100
 MOST_LEASES_BYTES = 1 << 20
 MARK, PID, HOSTS, RESERVATIONS, LEASES = "mark", "pid", "hosts", "reservations", "leases"
 
@@ -126,11 +133,15 @@ class Dnsmasq:
         if not (spec.dns or spec.dhcp):
             await self.stop()
             return
-        self._write(mark, spec, members)
+        fresh = self._write(mark, spec, members)
         argv = self.argv(spec, book)
         process = self.runs(argv)
-        if process is not None and process.signal(signal.SIGHUP):
-            return
+        if process is None or not process.signal(signal.SIGHUP):
+            await self._start(argv, book)
+        if spec.dns and fresh:
+            await self._answers(book.gateway, fresh[-1])
+
+    async def _start(self, argv: Sequence[str], book: Book) -> None:
         await self._end()
         try:
             await run([which("dnsmasq"), *argv[1:]], timeout=20, cwd="/")  # it returns when it serves
@@ -140,8 +151,20 @@ class Dnsmasq:
                 f"dnsmasq does not start on {self.bridge}", hint=hint, details=fault.details
             ) from fault
 
-    def _write(self, mark: str, spec: NetworkSpec, members: Sequence[tuple[str, Lease]]) -> None:
+    async def _answers(self, server: str, lease: Lease) -> None:
+        """Wait until it has read a member's name: it turns to a signal only after what came before."""
+        deadline = time.monotonic() + ANSWER_S
+        while not await _resolves(server, lease.names[0], lease.address):
+            if time.monotonic() > deadline:
+                hint = f"dig @{server} {lease.names[0]}"
+                raise OperationFailed(f"dnsmasq on {self.bridge} does not answer for {lease.names[0]}", hint=hint)
+
+    def _write(self, mark: str, spec: NetworkSpec, members: Sequence[tuple[str, Lease]]) -> list[Lease]:
+        """Bring its files about; returns the members that were not in them."""
         _, _, gid = account()
+        known: set[str] = set()
+        with contextlib.suppress(OSError):
+            known = set((self.directory / HOSTS).read_text().splitlines(keepends=True))
         self.directory.mkdir(mode=0o700, exist_ok=True)
         os.chown(self.directory, -1, gid)
         self.directory.chmod(0o750)
@@ -151,6 +174,7 @@ class Dnsmasq:
                 if path.read_text() == text:
                     continue
             write_atomic(path, text.encode(), mode=0o644)
+        return [lease for _, lease in members if hosts([lease], spec.domain.lower()) not in known]
 
     async def _end(self) -> None:
         """End every process that has our command line, also one whose pid file was never written."""
@@ -184,6 +208,26 @@ class Dnsmasq:
 
 def _files(spec: NetworkSpec, members: Sequence[tuple[str, Lease]]) -> dict[str, str]:
     return {HOSTS: hosts([lease for _, lease in members], spec.domain.lower()), RESERVATIONS: reservations(members)}
+
+
+async def _resolves(server: str, name: str, address: str) -> bool:
+    """Whether the name server gives this address for a name, asked once (RFC 1035 4.1)."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    question = struct.pack(">6H", 1, RECURSION_DESIRED, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", 1, 1)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asking:
+        try:
+            async with asyncio.timeout(ASK_S):
+                await loop.sock_connect(asking, (server, 53))
+                await loop.sock_sendall(asking, question)
+                answer = await loop.sock_recv(asking, 4096)
+        except (OSError, TimeoutError):
+            await asyncio.sleep(ASK_S / 10)
+            return False
+    if ipaddress.ip_address(address).packed in answer[len(question) :]:
+        return True
+    await asyncio.sleep(ASK_S / 50)
+    return False
 
 
 def command_line(pid: int) -> list[str]:
