@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtui.backends.tap import lock
 from vmtui.backends.tap.ipam import Book, Lease
 from vmtui.backends.tap.lock import ROOT
 from vmtui.core.errors import CommandFailed, OperationFailed
@@ -144,7 +145,8 @@ class Dnsmasq:
     async def _start(self, argv: Sequence[str], book: Book) -> None:
         await self._end()
         try:
-            await run([which("dnsmasq"), *argv[1:]], timeout=20, cwd="/")  # it returns when it serves
+            # It returns when it serves. The daemon closes what it inherits: until then it holds the lock with us.
+            await run([which("dnsmasq"), *argv[1:]], timeout=20, cwd="/", pass_fds=lock.held())
         except CommandFailed as fault:
             hint = f"ss -lnup 'sport = :53 or sport = :67' # who else serves on {book.gateway}"
             raise OperationFailed(

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vmtui.backends.tap import lock
 from vmtui.core.errors import CommandFailed, OperationFailed
 from vmtui.core.units import Publish
 from vmtui.host.process import run
@@ -218,7 +219,7 @@ async def remove_table() -> None:
 
 async def _transact(told: Sequence[Expression], what: str) -> None:
     try:
-        await run(["nft", "-j", "-f", "-"], stdin=json.dumps({"nftables": list(told)}).encode())
+        await run(["nft", "-j", "-f", "-"], stdin=json.dumps({"nftables": list(told)}).encode(), pass_fds=lock.held())
     except CommandFailed as fault:
         hint = "vmtui doctor"
         raise OperationFailed(f"nft refuses the rules of {what}", hint=hint, details=fault.details) from fault

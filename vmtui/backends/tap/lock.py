@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from vmtui.core.errors import LockHeld, MissingCapability
@@ -17,6 +18,12 @@ from vmtui.core.errors import LockHeld, MissingCapability
 ROOT = Path("/run/vmtui-tap")
 POLL_S = 0.005
 WAIT_S = 60.0
+_held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
+
+
+def held() -> tuple[int, ...]:
+    """The fd of the lock, for tools to inherit: the lock is then held until they have ended, even if we are killed."""
+    return _held.get()
 
 
 @asynccontextmanager
@@ -32,9 +39,11 @@ async def exclusive() -> AsyncIterator[None]:
             raise LockHeld("another vmtui changes the networks of this host", hint="wait for it to end")
         await asyncio.sleep(POLL_S)
         fd = _try()
+    outer = _held.set((fd,))
     try:
         yield
     finally:
+        _held.reset(outer)
         with contextlib.suppress(OSError):
             ROOT.rmdir()
         os.close(fd)
