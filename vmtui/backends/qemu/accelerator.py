@@ -42,13 +42,13 @@ class Accelerator(msgspec.Struct, frozen=True):
     why: str
 
 
-async def examine(runtime: Path) -> Host:
+async def examine(cache: Path) -> Host:
     """Try both accelerators, or recall what was tried since boot. Raises MissingCapability (no QEMU)."""
     program = which(QEMU)
     found = Path(program).stat()
     stamp = f"{found.st_size}:{found.st_mtime_ns}:{_node()}"
     try:
-        known = msgspec.json.decode((runtime / CACHE).read_bytes(), type=Host)
+        known = msgspec.json.decode((cache / CACHE).read_bytes(), type=Host)
         if (known.boot, known.program, known.stamp) == (boot_id(), program, stamp):
             return known
     except (OSError, msgspec.MsgspecError):
@@ -61,8 +61,8 @@ async def examine(runtime: Path) -> Host:
         tcg=await _prove(program, TCG),
         kvm=await _prove(program, KVM),
     )
-    runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(runtime / CACHE, msgspec.json.encode(host))
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(cache / CACHE, msgspec.json.encode(host))
     return host
 
 

@@ -21,6 +21,7 @@ from vmtui.backends.qemu.initramfs import SLOTS, Command
 from vmtui.core.errors import InvalidInput, OperationFailed, ResourceBusy
 
 READY = b"vmtui-exec-ready\n"
+KNOCK = b"\n"
 READY_S = 15.0  # a guest may just be booting
 ATTEMPT_S = 3.0  # after this another slot is tried: the guest may still be tidying this one up
 REQUEST_MAX_BYTES = 96 << 10  # one argument of Linux holds 128 KiB
@@ -102,6 +103,7 @@ class GuestSession:
 
     def __init__(self, slot: Slot, nonce: str, *, tty: bool) -> None:
         self._slot = slot
+        self._nonce = nonce
         self._stdin = slot.writers[0]
         self._telnet = telnet.Decoder() if tty else None
         self._queue: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(QUEUE_CHUNKS)
@@ -172,6 +174,9 @@ class GuestSession:
     async def aclose(self) -> None:
         self._pump.cancel()
         await asyncio.wait([self._pump])
+        if self._code is None and not self._slot.writers[2].is_closing():
+            # Said, not left to the hang-up: the guest may miss that when the next one connects at once.
+            self._slot.writers[2].write(self._nonce.encode() + b"\n")
         await self._slot.aclose()
 
 
@@ -187,7 +192,7 @@ async def open_session(sockets: Path, command: Command, *, tty: bool, rows: int,
         raise InvalidInput(f"the command and its environment are too long: {len(request)} of {REQUEST_MAX_BYTES} bytes")
     slot = await _ready_slot(sockets)
     try:
-        slot.writers[0].write(request + b"\n")
+        slot.writers[0].write(KNOCK + request + b"\n")
         await slot.writers[0].drain()
         return GuestSession(slot, nonce, tty=tty)
     except OSError as error:

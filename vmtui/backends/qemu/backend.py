@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -59,6 +60,7 @@ from vmtui.runtime.rootfs import initramfs as image_archive
 
 CODES = {Conflict: "conflict", MissingCapability: "missing", NotFound: "not-found"}
 ANSWER_S = 2.0
+PRESS_AGAIN_S = 1.0
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +86,7 @@ class QemuBackend(Backend[VmSpec]):
 
     async def probe(self) -> Probe:
         try:
-            host = await accelerator.examine(self.context.paths.runtime)
+            host = await accelerator.examine(self.context.paths.cache)
             chosen = accelerator.choose(host, "auto")
         except (Fault, OSError) as error:
             fault = error if isinstance(error, Fault) else OperationFailed(str(error))
@@ -173,7 +175,7 @@ class QemuBackend(Backend[VmSpec]):
         found += await check.host_faults(desired, others, self.context.paths.cache, running=running)
         if (desired.options or QemuOptions()).accel == accelerator.KVM:
             try:
-                accelerator.choose(await accelerator.examine(self.context.paths.runtime), accelerator.KVM)
+                accelerator.choose(await accelerator.examine(self.context.paths.cache), accelerator.KVM)
             except MissingCapability as fault:
                 found.append(fault)
         return [
@@ -202,6 +204,7 @@ class QemuBackend(Backend[VmSpec]):
                 report(Progress(message="noting the image"))
                 guest = Guest(digest=image.digest, command=_command(spec, image.config))
                 write_atomic(folder / state.IMAGE, msgspec.json.encode(guest))
+            await asyncio.sleep(0)  # where a cancellation that came meanwhile is seen: nothing above may have waited
             self._records.finish(desired)
         except BaseException as error:
             self._records.remove(ref)
@@ -245,7 +248,7 @@ class QemuBackend(Backend[VmSpec]):
         if state.observe(folder).phase in UP:
             return
         spec, options, cache = desired.spec, desired.options or QemuOptions(), self.context.paths.cache
-        host = await accelerator.examine(self.context.paths.runtime)
+        host = await accelerator.examine(self.context.paths.cache)
         chosen = accelerator.choose(host, options.accel)
         machine = command.choose_machine(spec, options, chosen.name)
         found = None if spec.kernel is None else await kernel.resolve(spec.kernel, cache, report)
@@ -275,7 +278,7 @@ class QemuBackend(Backend[VmSpec]):
                 accelerator=chosen,
                 sockets=str(self.context.runtime_dir(ref)),
                 token=ref.token(self.context.workspace),
-                kernel=None if found is None else str(found.image),
+                kernel=None if found is None else self._kernel(folder, found),
                 initrd=await self._initrd(desired, folder, found, attachments, report),
                 user=command.uid_of(ref.token(self.context.workspace)) if os.geteuid() == 0 else None,
             )
@@ -288,12 +291,20 @@ class QemuBackend(Backend[VmSpec]):
                 raise OperationFailed(f"cannot start {ref}: {error.strerror}") from error
             raise
         finally:
-            (folder / state.INITRD).unlink(missing_ok=True)  # QEMU has it open
+            for name in (state.INITRD, state.KERNEL):  # QEMU has read the one, and has the other open
+                (folder / name).unlink(missing_ok=True)
 
     async def _undo_start(self, ref: Ref, folder: Path) -> None:
         await launch.end(folder, reap=False)
         launch.remove_run(folder)
         launch.remove_sockets(self.context.runtime_dir(ref))
+
+    def _kernel(self, folder: Path, found: kernel.Kernel) -> str:
+        """A link in the VM's own folder: what runs then names nothing that VMs share."""
+        link = folder / state.KERNEL
+        link.unlink(missing_ok=True)
+        link.symlink_to(found.image.absolute())
+        return str(link)
 
     async def _initrd(
         self,
@@ -344,14 +355,18 @@ class QemuBackend(Backend[VmSpec]):
         """Press the power button, and wait. The mark first: however it ends from here on, it was stopped."""
         write_atomic(run / state.STOPPED, b"")
         (run / state.REAP).unlink(missing_ok=True)
+        deadline = time.monotonic() + grace_s
         try:
             if (run / state.PAUSED).exists():
                 await qmp.execute(self._socket(ref, "qmp"), "cont", timeout=ANSWER_S)
                 (run / state.PAUSED).unlink()
-            await qmp.execute(self._socket(ref, "qmp"), "system_powerdown", timeout=ANSWER_S)
+            # Again and again: a guest that is just booting does not hear it.
+            while (left := deadline - time.monotonic()) > 0:
+                await qmp.execute(self._socket(ref, "qmp"), "system_powerdown", timeout=ANSWER_S)
+                if await process.wait(min(left, PRESS_AGAIN_S)):
+                    return
         except OperationFailed:
             return  # it does not answer: there is nobody to ask
-        await process.wait(grace_s)
 
     async def kill(self, ref: Ref) -> None:
         _, folder = self._made(ref)

@@ -56,8 +56,8 @@ def choose_machine(spec: VmSpec, options: QemuOptions, accelerator: str) -> Mach
     if device_count(spec) > MICROVM_TRANSPORTS:
         return Machine(Q35, f"more than {MICROVM_TRANSPORTS} devices")
     if accelerator != KVM:
-        # A microvm has neither HPET nor PM timer. Without kvmclock, Linux measures the TSC by the PIT alone, which fails
-        # on a busy host; it then waits for a timer interrupt that never comes.
+        # A microvm has neither HPET nor PM timer. Without kvmclock, Linux measures the TSC by the PIT alone, which
+        # fails on a busy host; it then waits for a timer interrupt that never comes.
         return Machine(Q35, "a microvm needs the clock of KVM")
     return Machine(MICROVM, "direct kernel boot")
 

@@ -1,6 +1,6 @@
 """What the files of a VM's folder and /proc say of it. parent.sh writes most of them.
 
-FOLDER/record.json  image.json  initrd (while it starts)  serial.log  serial.log.1
+FOLDER/record.json  image.json  serial.log  serial.log.1  and while it starts: kernel initrd
 FOLDER/run/         one start: launch.json parent process started status errors exit, marks: paused stopped
 """
 
@@ -18,7 +18,7 @@ from vmtui.core.resource import Address, Exit, Fact, Port, Problem
 from vmtui.host.files import read_tail
 from vmtui.host.process import ProcessId, boot_id, tail
 
-RUN, LOG, IMAGE, INITRD = "run", "serial.log", "image.json", "initrd"
+RUN, LOG, IMAGE, INITRD, KERNEL = "run", "serial.log", "image.json", "initrd", "kernel"
 LAUNCH, PARENT, PROCESS, STARTED, STATUS, ERRORS, EXIT = (
     "launch.json", "parent", "process", "started", "status", "errors", "exit",
 )  # fmt: skip
