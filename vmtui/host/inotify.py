@@ -32,6 +32,7 @@ class Watch:
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         self._directories: dict[int, Path] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, directory: Path, *, writes: bool = False) -> None:
         """Start to watch `directory`. A directory that is gone is ignored. Raises OSError on a full watch table.
@@ -47,9 +48,9 @@ class Watch:
 
     async def changes(self) -> AsyncIterator[Path]:
         """The paths that were made, written, renamed or removed, as it happens, until the iterator is closed."""
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        loop.add_reader(self._fd, ready.set)
+        self._loop.add_reader(self._fd, ready.set)
         try:
             while True:
                 await ready.wait()
@@ -67,9 +68,16 @@ class Watch:
                     if number in self._directories:
                         yield self._directories[number] / os.fsdecode(name)
         finally:
-            loop.remove_reader(self._fd)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Before the descriptor is closed: the loop must not take the next one of its number for it."""
+        if self._loop is not None and self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+        self._loop = None
 
     def close(self) -> None:
+        self._forget()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -17,6 +17,7 @@ import msgspec
 
 from vmtui.core.errors import OperationFailed
 from vmtui.core.resource import Exit
+from vmtui.host.files import read_tail
 from vmtui.host.process import ProcessId, tail, which
 
 CREATE_TIMEOUT_S = 60.0
@@ -105,30 +106,30 @@ async def create(
     argv += ["--log-path", f"k8s-file:{log.name}", "--log-size-max", str(log_max_bytes), "--log-level", "error"]
     argv += ["--exit-dir", str(files.exits), *(["--terminal"] if terminal else [])]
     read_fd, write_fd = os.pipe()
+    errors = files.directory / "conmon.log"
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **environment, "TMPDIR": str(files.directory), "_OCI_SYNCPIPE": str(write_fd)},
-            pass_fds=(write_fd,),
-            cwd=log.parent,
-        )
+        with errors.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=stderr,
+                env={**os.environ, **environment, "TMPDIR": str(files.directory), "_OCI_SYNCPIPE": str(write_fd)},
+                pass_fds=(write_fd,),
+                cwd=log.parent,
+            )
     except BaseException:
         os.close(read_fd)
         raise
     finally:
         os.close(write_fd)
-    assert process.stderr is not None
-    errors = asyncio.ensure_future(process.stderr.read(MAX_REPORT_BYTES))
     try:
         async with asyncio.timeout(CREATE_TIMEOUT_S):
             line = await _read_line(read_fd)
             await process.wait()
         report = msgspec.json.decode(line, type=_Created) if line else _Created(pid=-1)
         if report.pid <= 0:
-            said = report.message or tail(await asyncio.wait_for(errors, 1.0))
+            said = report.message or tail(b"\n".join(read_tail(errors, 20)))
             raise OperationFailed(f"container {files.name} could not be created", details=tail(said.encode()))
         return report.pid
     except TimeoutError:
@@ -136,7 +137,6 @@ async def create(
     except msgspec.MsgspecError as error:
         raise OperationFailed(f"conmon reports what is no report: {error}") from error
     finally:
-        errors.cancel()
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -132,8 +132,6 @@ class OciBackend(Backend[ContainerSpec]):
             )
             make_writable(places.writable)
             names.write(places.etc, desired.spec.hostname or ref.name, ())
-            for name in volumes.named(desired):
-                volumes.Volumes(self.context).ensure(ref.profile, name)
             await asyncio.sleep(0)  # a cancellation that came meanwhile is raised here, where it can be undone
             self._records.finish(desired)
         except BaseException as error:
@@ -144,16 +142,17 @@ class OciBackend(Backend[ContainerSpec]):
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:
         from vmtui.backends.oci import volumes
-        from vmtui.backends.oci.launch import clear, remove_tree
+        from vmtui.backends.oci.launch import clear
+        from vmtui.backends.oci.trees import remove_tree
 
         record, places = self._records.read(ref), self._places(ref)
         if record is None and self._is_of_another(ref):
             return
         await clear(places)
         try:
-            if purge and record is not None:
+            if record is not None:
                 for name in volumes.named(record.desired) - self._volumes_of_others(ref):
-                    volumes.Volumes(self.context).purge(ref.profile, name)
+                    await volumes.Volumes(self.context).remove(ref.profile, name, with_data=purge)
             self._ids.release(ref)
             await remove_tree(places.resource)  # deeper than Records can: the container has written there
             self._records.remove(ref)

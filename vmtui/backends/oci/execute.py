@@ -18,13 +18,13 @@ from vmtui.backends.oci.places import Places
 from vmtui.core.backend import Desired, ExecRequest
 from vmtui.core.errors import NotPermitted
 from vmtui.core.specs import ContainerSpec
+from vmtui.host.process import ProcessId
 from vmtui.runtime import bundle, capabilities, users
 from vmtui.runtime.manifest import ImageConfig
 from vmtui.runtime.oci_runtime import last_error
 
 CHUNK_BYTES = 64 << 10
 QUEUED = 16  # chunks that wait for their reader before the command has to
-STREAMS_END_S = 1.0  # what the command left running may hold its output open no longer than this
 CANNOT_RUN, NOT_FOUND = 126, 127  # as a shell says it (POSIX, 2.8.2)
 PASSWD_TIMEOUT_S = 5.0
 
@@ -73,14 +73,7 @@ class Exec:
             await self._output.put(("stdout", data))
 
     async def _until_end(self) -> None:
-        await self._process.wait()
-        deadline = asyncio.get_running_loop().time() + STREAMS_END_S
-        while any(not task.done() for task in self._tasks):
-            await asyncio.wait(self._tasks, timeout=0.05)
-            if asyncio.get_running_loop().time() > deadline and not self._output.full():
-                break
-        for task in self._tasks:
-            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def read(self) -> tuple[str, bytes] | None:
         while True:
@@ -125,7 +118,7 @@ class Exec:
                 self._process.send_signal(signal.SIGWINCH)  # the runtime then reads the size and passes it on
 
     async def wait(self) -> int:
-        code = await self._process.wait()
+        code = await ended(self._process)
         if not self._pid_file.exists() and code != 0:
             said = last_error(self._log)
             if "permission denied" in said:
@@ -137,9 +130,9 @@ class Exec:
     async def aclose(self) -> None:
         if self._process.returncode is None:
             await self._kill()
-        for task in (self._all, *self._tasks):
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(self._all, *self._tasks, return_exceptions=True)
+        await self._all
         if self._master_fd is not None:
             os.close(self._master_fd)
             self._master_fd = None
@@ -160,11 +153,21 @@ class Exec:
                     if pid == leader or os.getsid(pid) == leader:  # the runtime makes it a session of its own
                         os.kill(pid, signal.SIGKILL)
         try:
-            await asyncio.wait_for(self._process.wait(), 2.0)
+            await asyncio.wait_for(ended(self._process), 2.0)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
+            await ended(self._process)
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    """Its exit code once it has ended. Process.wait also waits for its pipes, which others may hold open."""
+    identity = ProcessId.of(process.pid)
+    if identity is not None:
+        await identity.wait()
+    while process.returncode is None:  # noqa: ASYNC110 - asyncio reaps it in a moment
+        await asyncio.sleep(0.002)
+    return process.returncode
 
 
 def files(places: Places, token: str) -> tuple[Path, Path, Path]:

@@ -12,14 +12,15 @@ from pathlib import Path
 from vmtui.backends.oci import names
 from vmtui.backends.oci.options import OciOptions
 from vmtui.backends.oci.places import PinnedImage, Places, RunState
+from vmtui.backends.oci.trees import remove_tree
 from vmtui.backends.oci.volumes import Binder, Volumes, adopt, require_sources
 from vmtui.core.backend import Context, Desired, Progress, Report
-from vmtui.core.errors import Fault, OperationFailed
+from vmtui.core.errors import OperationFailed
 from vmtui.core.resource import Port
 from vmtui.core.specs import ContainerSpec
 from vmtui.host.files import read_tail
 from vmtui.host.netns import plug_veth
-from vmtui.host.process import ProcessId, boot_id, run, tail, which
+from vmtui.host.process import ProcessId, boot_id, tail, which
 from vmtui.runtime import conmon, users
 from vmtui.runtime.bundle import Placement, config_json
 from vmtui.runtime.cgroups import Hierarchy, hierarchies, mode
@@ -236,15 +237,6 @@ def _orphans(places: Places) -> list[ProcessId]:
                 if process is not None:
                     found.append(process)
     return found
-
-
-async def remove_tree(directory: Path) -> None:
-    """Remove a tree that a container may have filled, however deep. Absent is success. Raises OperationFailed."""
-    if directory.exists():
-        try:
-            await run(["rm", "-rf", "--one-file-system", "--", directory], timeout=600)
-        except Fault as fault:
-            raise OperationFailed(f"{directory} cannot be removed", details=fault.details) from fault
 
 
 def rotate(places: Places, limit_bytes: int) -> None:

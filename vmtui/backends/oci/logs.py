@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -109,17 +110,19 @@ async def read(places: Places, *, tail: int | None, follow: bool) -> AsyncIterat
             return
         if file is not None:
             file.seek(0, os.SEEK_END)
-        async for line in _follow(places, watch, file):
-            yield line
+        async with aclosing(watch.changes()) as changes:  # type: ignore[type-var]
+            async with aclosing(_follow(places, changes, file)) as lines:
+                async for line in lines:
+                    yield line
     finally:
         if watch is not None:
             watch.close()
 
 
-async def _follow(places: Places, watch: Watch, file: BinaryIO | None) -> AsyncIterator[LogLine]:
+async def _follow(places: Places, changes: AsyncIterator[Path], file: BinaryIO | None) -> AsyncGenerator[LogLine, None]:
     parser = Parser()
     try:
-        async for path in watch.changes():
+        async for path in changes:
             if path.name == RECORD and not (places.resource / RECORD).exists():
                 return
             if path.name != places.log.name and file is not None:

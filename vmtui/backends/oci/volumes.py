@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vmtui.backends.oci.trees import remove_tree
 from vmtui.core.backend import Context, Desired
 from vmtui.core.errors import InvalidInput, NotFound, OperationFailed
 from vmtui.core.resource import NAME, NAME_RULE
@@ -51,13 +51,17 @@ class Volumes:
             data.mkdir(mode=0o755)
         return data
 
-    def purge(self, profile: str, name: str) -> None:
-        """Remove it with its data, if it carries our mark. Absent is success. Raises OSError."""
-        directory = self.path(profile, name).parent
+    async def remove(self, profile: str, name: str, *, with_data: bool) -> None:
+        """Remove it, if it carries our mark; `with_data` False keeps one that holds anything.
+
+        Absent is success. Raises OSError, OperationFailed.
+        """
+        data = self.path(profile, name)
+        directory = data.parent
         with contextlib.suppress(FileNotFoundError):
-            if (directory / MARK).read_bytes() == self._mark(profile, name):
-                shutil.rmtree(directory / DATA, ignore_errors=False) if (directory / DATA).is_dir() else None
-                shutil.rmtree(directory)
+            ours = (directory / MARK).read_bytes() == self._mark(profile, name)
+            if ours and (with_data or not data.is_dir() or not any(data.iterdir())):
+                await remove_tree(directory)
         for parent in (directory.parent, directory.parent.parent):
             with contextlib.suppress(OSError):
                 parent.rmdir()

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
 
 from vmtui.backends.oci.places import Places
 from vmtui.core.backend import Context
-from vmtui.core.resource import Ref
+from vmtui.core.resource import Kind, Ref
 from vmtui.host.inotify import Watch
 from vmtui.host.process import ProcessId
 
@@ -44,17 +46,24 @@ class Watcher:
         for root in (paths.runtime, paths.state / "resources", paths.state):
             watch.add(root)
         self._look(watch)
-        async for path in watch.changes():
-            self._look(watch)
-            below = path.relative_to(paths.runtime).parts if path.is_relative_to(paths.runtime) else ()
-            if below and below[0] in self._tokens:
-                self._changed.put_nowait(self._tokens[below[0]])
-            elif path.is_relative_to(paths.state / "resources"):
-                parts = path.relative_to(paths.state / "resources").parts
-                with contextlib.suppress(ValueError):
-                    ref = Ref.parse("/".join(parts[:3]))
-                    if ref in set(self._tokens.values()):
-                        self._changed.put_nowait(ref)
+        async with aclosing(watch.changes()) as changes:  # type: ignore[type-var]
+            async for path in changes:
+                self._look(watch)
+                ref = self._ref_of(path)
+                if ref is not None:
+                    self._changed.put_nowait(ref)
+
+    def _ref_of(self, path: Path) -> Ref | None:
+        """Whose file it is."""
+        paths = self._context.paths
+        if path.is_relative_to(paths.runtime):
+            below = path.relative_to(paths.runtime).parts
+            return self._tokens.get(below[0]) if below else None
+        if path.is_relative_to(paths.state / "resources"):
+            with contextlib.suppress(ValueError):
+                ref = Ref.parse("/".join(path.relative_to(paths.state / "resources").parts[:3]))
+                return ref if ref.kind is Kind.CONTAINER else None
+        return None
 
     def _look(self, watch: Watch) -> None:
         """Watch what is there now; adding a directory twice changes nothing."""
