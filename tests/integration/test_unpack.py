@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from tests.support.oci import Item, Layer, compress, make_tar
 from tests.support.trees import snapshot
 from vmtui.core.errors import InvalidInput, OperationFailed
+from vmtui.runtime.extract import OPAQUE, Limits
 from vmtui.runtime.layers import LayerStore
 from vmtui.runtime.manifest import Blob, sha256
-from vmtui.runtime.unpack import OPAQUE, Limits
 
 pytestmark = pytest.mark.real
 

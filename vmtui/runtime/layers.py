@@ -24,8 +24,9 @@ from vmtui.host.faults import CommandFailed
 from vmtui.host.paths import program
 from vmtui.host.process import run
 from vmtui.runtime.claim import claim, sweep
+from vmtui.runtime.extract import OPAQUE, Limits, Outcome
 from vmtui.runtime.manifest import Blob, sha256
-from vmtui.runtime.unpack import OPAQUE, Job, Limits, Outcome
+from vmtui.runtime.unpack import Job
 
 START_S = 60.0
 BYTES_PER_S = 1 << 20  # a blob that unpacks slower than this is stuck
