@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable
+from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable, resized
 from vmtui.core.errors import Fault, NotFound, NotPermitted, OperationFailed
 from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
 from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Workload
-from vmtui.core.units import Size
 from vmtui.engine.plan import Plan, Step, make_steps
 from vmtui.engine.registry import Registry
 from vmtui.engine.store import Applied, Intent, Store, with_options
@@ -266,9 +265,17 @@ class Run:
                 raise NotPermitted(f"{want.ref}: backend {backend.name} cannot resize it")
             await backend.resize(want, shrink=spec.shrink, report=report)
             store.put(want, Intent.UP)
-            if was is not None and _grew(was.desired.spec, spec):
+            if was is None or (way := resized(getattr(was.desired.spec, "size", None), spec.size)) == 0:
+                return None
+            if way > 0:
                 return self._kept_size(want.ref)
-            return None
+            old = act.typed(was)
+
+            async def grow_back() -> None:
+                await backend.resize(old, shrink=False, report=_quiet)
+                store.put(was.desired, was.intent)
+
+            return grow_back
         if verb == "resume":
             if not isinstance(backend, Pausable):
                 raise NotPermitted(f"{want.ref}: backend {backend.name} cannot resume it")
@@ -308,11 +315,6 @@ def _backend_of(row: Applied | None) -> str:
 
 def _quiet(progress: Progress) -> None:
     """Undo steps report as whole steps."""
-
-
-def _grew(before: object, after: DiskSpec) -> bool:
-    old = before.size if isinstance(before, DiskSpec) else None
-    return old is not None and after.size is not None and after.size > Size(old)
 
 
 def unexpected(ref: Ref, cause: BaseException) -> OperationFailed:
