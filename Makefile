@@ -42,7 +42,7 @@ setup: packages $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vmtui needs Python 3.11 or newer" >&2; exit 1; }
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 # A fresh machine has no package lists, and Debian splits venv off: both are seen to here.
