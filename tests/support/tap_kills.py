@@ -54,8 +54,8 @@ async def ports(backend: TapBackend) -> list[Port]:
     return [await backend.add_port(NETWORK, request) for request in (WEB, GUEST)]
 
 
-def arm(left: int) -> Callable[[], int]:
-    """Let the process end by SIGKILL after the `left`-th step from now; tells how many are left."""
+def arm(left: int) -> None:
+    """Let the process end by SIGKILL after the `left`-th step from now."""
 
     def tick() -> None:
         nonlocal left
@@ -84,6 +84,14 @@ def arm(left: int) -> Callable[[], int]:
 
         return done
 
+    def then(act: Callable[..., Any]) -> Callable[..., Any]:
+        async def done(*args: Any, **kwargs: Any) -> Any:
+            result = await act(*args, **kwargs)
+            tick()
+            return result
+
+        return done
+
     for module in (records, ipam, dnsmasq):
         module.write_atomic = after(module.write_atomic)  # type: ignore[attr-defined]
     for module in (records, dnsmasq):
@@ -91,11 +99,10 @@ def arm(left: int) -> Callable[[], int]:
         module.shutil = rmtree  # type: ignore[attr-defined]
     firewall.run = around(firewall.run)  # type: ignore[attr-defined]
     dnsmasq.run = around(dnsmasq.run)  # type: ignore[attr-defined]
-    dnsmasq.Dnsmasq._end = around(dnsmasq.Dnsmasq._end)  # type: ignore[method-assign]
+    dnsmasq.Dnsmasq._end = then(dnsmasq.Dnsmasq._end)  # type: ignore[method-assign]
     sysctl._write = after(sysctl._write)
-    links.Links._call = around(links.Links._call)  # type: ignore[method-assign]
-    links.fcntl = SimpleNamespace(ioctl=after(fcntl.ioctl))  # type: ignore[assignment]
-    return lambda: left
+    links.Links._call = then(links.Links._call)  # type: ignore[method-assign]
+    links.fcntl = SimpleNamespace(ioctl=after(fcntl.ioctl))  # type: ignore[assignment,attr-defined]
 
 
 def run_killed(context: Context, step: int) -> bool:

@@ -172,10 +172,10 @@ class TapBackend(Backend[NetworkSpec]):
             async with session() as links:
                 await links.bridge(network.bridge, network.mark, network.mac, network.spec.mtu, network.address)
                 found = kernel.links()
-                ports = [
-                    network.interface(lease) for lease in network.book.plugged() if _is_there(network, lease, found)
-                ]
-                await links.enslave(ports, found[network.bridge])
+                for lease in network.book.plugged():
+                    if _is_there(network, lease, found):
+                        port = found[network.interface(lease)]
+                        await links.enslave(port, found[network.bridge], hairpin=bool(lease.publish))
             sysctl.set_bridge(network.bridge)
         await network.dnsmasq.ensure(network.mark, network.spec, network.book, network.members())
 
@@ -250,7 +250,7 @@ class TapBackend(Backend[NetworkSpec]):
             new = Network(self.context, network, old.spec, book)
             listing = await firewall.read()
             self._claim(new, lease, listing)
-            was_there = _is_there(new, lease, kernel.find(new.interface(lease)))
+            was_there = _is_there(new, lease, new.seen(lease))
             try:
                 if book != old.book:
                     ipam.save(self.context.resource_dir(network), book)
@@ -258,7 +258,7 @@ class TapBackend(Backend[NetworkSpec]):
                 await self._rules(new, listing)
                 await new.dnsmasq.ensure(new.mark, new.spec, new.book, new.members())
             except BaseException:
-                await asyncio.shield(self._take_back(old, () if was_there else (new.interface(lease),)))
+                await asyncio.shield(self._take_back(old, new, None if was_there else lease))
                 raise
             return new.port(lease, new.seen(lease))
 
@@ -302,18 +302,17 @@ class TapBackend(Backend[NetworkSpec]):
         bridge, name, host_mac = network.seen(lease)[network.bridge], network.interface(lease), names.host_mac(token)
         async with session() as links:
             if lease.medium == TAP:
-                await links.tap(name, mark, host_mac, mtu, bridge)
+                await links.tap(name, mark, host_mac, mtu)
             else:
                 peer, peer_mac = network.peer(lease), names.mac(token)
-                await links.veth(name, mark, host_mac, mtu, bridge, peer=peer, peer_mac=peer_mac)
-            if lease.publish:
-                await links.hairpin(name)
+                await links.veth(name, mark, host_mac, mtu, peer=peer, peer_mac=peer_mac)
+            await links.enslave(kernel.find(name)[name], bridge, hairpin=bool(lease.publish))
         sysctl.set_port(name)
 
-    async def _take_back(self, old: Network, doomed: Iterable[str]) -> None:
-        """After a failure: the interface goes; book, rules and names are as they were."""
-        found = kernel.links()
-        await self._unlink(name for name in doomed if name in found and self._is_port(found[name]))
+    async def _take_back(self, old: Network, new: Network, made: Lease | None) -> None:
+        """After a failure: the interface that was made goes; book, rules and names are as they were."""
+        if made is not None and _is_there(new, made, new.seen(made)):
+            await self._unlink([new.interface(made)])
         ipam.save(self.context.resource_dir(old.ref), old.book)
         await self._rules(old, await firewall.read())
         await old.dnsmasq.ensure(old.mark, old.spec, old.book, old.members())

@@ -56,20 +56,11 @@ class Links:
                 ),
             )
 
-    async def hairpin(self, name: str) -> None:
-        """Let frames go back to where they came from: how a member reaches a port that it publishes itself, where
-        br_netfilter translates addresses before the bridge decides. Raises OperationFailed.
-        """
-        index = self._made(name).index
-        await self._call(
-            f"set interface {name} to hairpin mode", lambda: self._route.brport("set", index=index, mode=1)
-        )
-
-    async def tap(self, name: str, mark: str, mac: str, mtu: int, bridge: Link) -> None:
+    async def tap(self, name: str, mark: str, mac: str, mtu: int) -> None:
         """Make the TAP or mend it. Raises Conflict if the name is taken, OperationFailed."""
         link = self._ours(name, mark, mac)
         if link is not None:
-            await self._set(link, mark=mark, mtu=mtu, master=bridge.index)
+            await self._set(link, mark=mark, mtu=mtu)
             return
         fd = -1
         try:
@@ -77,7 +68,7 @@ class Links:
             fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
             fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
             await self._do("set", index=self._made(name).index, address=mac)
-            await self._set(self._made(name), mark=mark, mtu=mtu, master=bridge.index)
+            await self._set(self._made(name), mark=mark, mtu=mtu)
             fcntl.ioctl(fd, TUNSETOWNER, os.geteuid())
             fcntl.ioctl(fd, TUNSETPERSIST, 1)
         except OSError as error:
@@ -86,7 +77,7 @@ class Links:
             if fd >= 0:
                 os.close(fd)
 
-    async def veth(self, name: str, mark: str, mac: str, mtu: int, bridge: Link, *, peer: str, peer_mac: str) -> None:
+    async def veth(self, name: str, mark: str, mac: str, mtu: int, *, peer: str, peer_mac: str) -> None:
         """Make the pair or mend our end. Raises Conflict if a name is taken, OperationFailed."""
         link = self._ours(name, mark, mac)
         if link is None:
@@ -96,13 +87,17 @@ class Links:
                 "add", ifname=name, kind="veth", address=mac, peer={"ifname": peer, "address": peer_mac, "mtu": mtu}
             )
             link = self._made(name)
-        await self._set(link, mark=mark, mtu=mtu, master=bridge.index)
+        await self._set(link, mark=mark, mtu=mtu)
 
-    async def enslave(self, names: Iterable[str], bridge: Link) -> None:
-        """Put interfaces that are there into the bridge. Raises OperationFailed."""
-        for link in kernel.find(*names).values():
-            if link.master != bridge.index:
-                await self._do("set", index=link.index, master=bridge.index)
+    async def enslave(self, link: Link, bridge: Link, *, hairpin: bool) -> None:
+        """Make it a port of the bridge. With `hairpin` frames may go back to where they came from: so a member
+        reaches a port that it publishes itself, where br_netfilter translates before the bridge decides.
+        """
+        if link.master != bridge.index:
+            await self._do("set", index=link.index, master=bridge.index)
+        if hairpin:
+            what = f"set interface {link.name} to hairpin mode"
+            await self._call(what, lambda: self._route.brport("set", index=link.index, mode=1))
 
     async def remove(self, names: Iterable[str]) -> None:
         """Absent is success. Raises OperationFailed."""
@@ -121,15 +116,13 @@ class Links:
             raise OperationFailed(f"interface {name} vanished while it was made")
         return link
 
-    async def _set(self, link: Link, *, mark: str, mtu: int, master: int = 0) -> None:
+    async def _set(self, link: Link, *, mark: str, mtu: int) -> None:
         """Mark it first, then only what differs."""
         if link.alias != mark:
             await self._do("set", index=link.index, ifalias=mark)
         changes: dict[str, object] = {}
         if link.mtu != mtu:
             changes["mtu"] = mtu
-        if master and link.master != master:
-            changes["master"] = master
         if not link.up:
             changes["state"] = "up"
         if changes:
