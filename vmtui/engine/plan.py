@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -331,6 +331,9 @@ def make_steps(plan: Plan) -> tuple[Step, ...]:
     for ref, needed in plan.needs.items():
         for provider in needed:
             users.setdefault(provider, []).append(ref)
+    for change in plan.changes:  # what is used until now counts too, though it is no longer declared
+        for provider in _used(change.before):
+            users.setdefault(provider, []).append(change.ref)
     undeclared = [ref for (ref, verb) in numbered if verb == "delete" and ref.kind.runs and ref not in plan.needs]
     going = {numbered[ref, "delete"] for ref in undeclared}
     released: dict[Held, list[int]] = {}
@@ -358,6 +361,14 @@ def _held(spec: Spec) -> set[Held]:
     """What only one running workload can have: host ports and disks. Moved to another, the first lets go before."""
     ports = {(publish.protocol, publish.host_port) for publish in getattr(spec, "ports", ())}
     return ports | {("disk", name) for name in getattr(spec, "disks", ())}
+
+
+def _used(before: Applied | None) -> Iterator[Ref]:
+    """The networks and disks that a resource was made to use."""
+    if before is not None:
+        ref, spec = before.desired.ref, before.desired.spec
+        for kind, names in ((Kind.NETWORK, "networks"), (Kind.DISK, "disks")):
+            yield from (Ref(ref.profile, kind, name) for name in getattr(spec, names, ()))
 
 
 def _releases(refs: Iterable[Ref], numbered: Mapping[tuple[Ref, str], int]) -> set[int]:
