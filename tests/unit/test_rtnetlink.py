@@ -6,7 +6,7 @@ import socket
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmtui.backends.tap import kernel
@@ -26,6 +26,7 @@ from vmtui.host.rtnetlink import (
 ATTRIBUTES = st.dictionaries(st.integers(1, 0x3FFF), st.binary(max_size=40), max_size=8)
 
 
+@settings(deadline=None)
 @given(ATTRIBUTES)
 def test_attributes_are_read_as_they_were_written(attributes: dict[int, bytes]) -> None:
     data = b"".join(attribute(number, value) for number, value in attributes.items())
@@ -33,6 +34,7 @@ def test_attributes_are_read_as_they_were_written(attributes: dict[int, bytes]) 
     assert parse_attributes(data) == attributes
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_damaged_messages_do_no_harm(data: bytes) -> None:
     parse_attributes(data)
@@ -40,6 +42,7 @@ def test_damaged_messages_do_no_harm(data: bytes) -> None:
         decode(kind, payload)
 
 
+@settings(deadline=None)
 @given(ATTRIBUTES)
 def test_any_attributes_make_a_link(attributes: dict[int, bytes]) -> None:
     kernel.parse_link(Message(RTM_GETLINK, LINK.pack(0, 0, 7, 1, 0), attributes))

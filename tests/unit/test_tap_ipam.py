@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmtui.backends.tap import ipam
@@ -23,6 +23,7 @@ def plug(book: Book, consumer: Ref, index: int = 0) -> Book:
     return book.plug(consumer, index, medium="tap", names=("x",), publish=(Publish(1, 2),))[0]
 
 
+@settings(deadline=None)
 @given(ACTS)
 def test_addresses_are_unique_and_stable(acts: list[tuple[str, Ref, int]]) -> None:
     book = Book(subnet="10.50.0.0/28", gateway="10.50.0.5")
@@ -55,6 +56,7 @@ def test_a_full_subnet_says_so() -> None:
     assert plug(book, Ref("p", Kind.VM, "a")) == book
 
 
+@settings(deadline=None)
 @given(ACTS)
 def test_a_book_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, Ref, int]]
@@ -68,6 +70,7 @@ def test_a_book_is_read_as_it_was_written(
     assert [path.name for path in directory.iterdir()] == [ipam.FILE]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(), st.sampled_from([b"{}", b'{"subnet":"x","gateway":"y"}', b"[]", b'{"subnet":"::/0"}'])))
 def test_a_damaged_book_is_no_book(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     directory = tmp_path_factory.mktemp("book")
@@ -83,6 +86,7 @@ NETWORKS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(NETWORKS, max_size=30))
 def test_a_chosen_subnet_is_free(taken: list[ipaddress.IPv4Network]) -> None:
     book = ipam.open_book(NetworkSpec(), [Taken(network, "somebody") for network in taken])

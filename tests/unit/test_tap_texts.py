@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmtui.backends.tap import dnsmasq, firewall, names
@@ -49,6 +49,7 @@ def listed(policy: Policy, drop: int | None = None) -> Listing:
     return firewall.parse(json.dumps({"nftables": [{"metainfo": {}}, *told]}).encode())
 
 
+@settings(deadline=None)
 @given(st.lists(PUBLISHES, max_size=6), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_rules_that_are_listed_are_intact_and_lost_ones_are_missed(
     publishes: list[Publish], internal: bool, dns: bool, dhcp: bool, lost: int
@@ -71,6 +72,7 @@ def test_an_internal_network_translates_nothing_to_the_outside() -> None:
     assert f'"op": "!=", "left": {{"meta": {{"key": "oifname"}}}}, "right": "{POLICY.bridge}"' not in text
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
@@ -100,12 +102,14 @@ def test_comments_fit() -> None:
     assert max(map(len, comments)) < 128
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_lease_file(text: str) -> None:
     for lease in dnsmasq.parse_leases(text):
         assert lease.expires >= 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**32), st.ip_addresses(v=4).map(str)), max_size=5))
 def test_a_lease_file_is_read(leases: list[tuple[int, str]]) -> None:
     text = "".join(f"{expires} 02:00:00:00:00:01 {address} guest *\n" for expires, address in leases)
@@ -114,6 +118,7 @@ def test_a_lease_file_is_read(leases: list[tuple[int, str]]) -> None:
     assert all(lease.mac == "02:00:00:00:00:01" for lease in found)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_only_host_names_are_host_names(text: str) -> None:
     try:
