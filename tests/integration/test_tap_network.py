@@ -18,7 +18,7 @@ from tests.support.tap import TapLab, tap_lab
 from vmtui.backends.tap import dnsmasq, firewall, lock
 from vmtui.backends.tap.links import Links
 from vmtui.core.backend import silent
-from vmtui.core.errors import Conflict, Fault, InvalidInput, NotFound, OperationFailed
+from vmtui.core.errors import Conflict, InvalidInput, MissingCapability, NotFound, OperationFailed
 from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.host.paths import Paths
@@ -487,7 +487,9 @@ async def test_probe_finds_what_is_missing(lab: TapLab, monkeypatch: pytest.Monk
     probe = await lab.backend.probe()
     assert not probe.usable
     assert {"apt-get install nftables", "apt-get install dnsmasq-base"} == {each.hint for each in probe.problems}
-    with pytest.raises(Fault):
+    (problem,) = await lab.backend.check(lab.desired(), ())
+    assert (problem.code, problem.hint) == ("missing-capability", "apt-get install nftables")
+    with pytest.raises(MissingCapability):
         await lab.network()
     monkeypatch.undo()
     assert snapshot() == before

@@ -7,6 +7,7 @@ and every step finds out by itself whether it is done: so making, mending and ta
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -19,12 +20,12 @@ from vmtui.backends.tap.ipam import Book, Lease, Taken
 from vmtui.backends.tap.lock import exclusive
 from vmtui.backends.tap.network import TAP, VETH, Network
 from vmtui.core.backend import Backend, Context, Desired, PortRequest, Probe, Progress, ProvidesPorts, Report
-from vmtui.core.errors import Conflict, Fault, InvalidInput, NotFound, OperationFailed
+from vmtui.core.errors import Conflict, Fault, InvalidInput, MissingCapability, NotFound, OperationFailed
 from vmtui.core.resource import Kind, Port, Problem, Ref, Status
 from vmtui.core.specs import NetworkSpec
 from vmtui.core.units import Publish
 from vmtui.host import sockets
-from vmtui.host.process import boot_id
+from vmtui.host.process import boot_id, which
 
 
 class TapBackend(Backend[NetworkSpec]):
@@ -87,6 +88,7 @@ class TapBackend(Backend[NetworkSpec]):
 
     async def check(self, desired: Desired[NetworkSpec], others: Sequence[Desired[Any]]) -> Sequence[Problem]:
         try:
+            _need(desired.spec)
             names.host_name(desired.spec.domain, "domain")
             subnet = ipam.explicit(desired.spec)
             if subnet is not None:
@@ -98,25 +100,22 @@ class TapBackend(Backend[NetworkSpec]):
                     if each.ref != desired.ref and (other := _subnet(each)) is not None
                 ]
                 ipam.open_book(desired.spec, [*self._taken(desired.ref), *beside])
-        except InvalidInput as fault:
-            return (Problem(code="invalid", message=f"{desired.ref}: {fault}", hint=fault.hint),)
-        except (Fault, OSError) as fault:
-            hint = fault.hint if isinstance(fault, Fault) else ""
-            return (Problem(code="conflict", message=f"{desired.ref}: {fault}", hint=hint),)
-        return await self._ports_in_use(desired.ref)
+            await self._check_ports(desired.ref)
+        except Fault as fault:
+            kinds = {InvalidInput: "invalid", MissingCapability: "missing-capability"}
+            code = kinds.get(type(fault), "conflict")
+            return (Problem(code=code, message=f"{desired.ref}: {fault}", hint=fault.hint),)
+        except OSError as error:
+            return (Problem(code="host", message=f"{desired.ref}: {error}", hint="vmtui doctor"),)
+        return ()
 
-    async def _ports_in_use(self, ref: Ref) -> Sequence[Problem]:
-        """Published ports of members that are to be put back, as after a reboot, and that somebody else has now."""
+    async def _check_ports(self, ref: Ref) -> None:
+        """Published ports of members that are to be put back, as after a reboot. Raises Conflict if one is taken."""
         network = observe.load(self.context, ref, self._records.read(ref))
-        if network is None or not network.policy().published:
-            return ()
-        try:
+        if network is not None and network.policy().published:
             listing = await firewall.read()
             for lease in network.book.plugged():
                 self._claim(network, lease, listing)
-        except Fault as fault:
-            return (Problem(code="conflict", message=f"{ref}: {fault}", hint=fault.hint),)
-        return ()
 
     def _taken(self, ref: Ref) -> list[Taken]:
         """What a network may not overlap: the host's, and all other networks, up or not."""
@@ -127,6 +126,8 @@ class TapBackend(Backend[NetworkSpec]):
         names.host_name(desired.spec.domain, "domain")
         async with self._turn, exclusive():
             record = self._records.read(desired.ref)
+            if self._records.foreign(desired.ref):
+                raise Conflict(f"{desired.ref} was made by another backend", hint=f"vmtui rm {desired.ref}")
             if record is not None and record.desired.spec_hash != desired.spec_hash:
                 if record.complete:
                     raise Conflict(f"{desired.ref} exists, made from another spec", hint=f"vmtui rm {desired.ref}")
@@ -365,6 +366,15 @@ def _collide(one: Publish, other: Publish) -> bool:
     if (one.host_port, one.protocol) != (other.host_port, other.protocol):
         return False
     return one.host_address == other.host_address or "0.0.0.0" in (one.host_address, other.host_address)
+
+
+def _need(spec: NetworkSpec) -> None:
+    """Raises MissingCapability without the tools or the rights that a network needs."""
+    which("nft")
+    if spec.dns or spec.dhcp:
+        which("dnsmasq")
+    if os.geteuid() != 0:
+        raise MissingCapability("networks need root", hint="sudo vmtui …")
 
 
 def _subnet(desired: Desired[Any]) -> Any:
