@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def mask(names: tuple[str, ...]) -> str:
     return f"{sum(1 << capabilities.KNOWN.index(name) for name in names):016x}"
 
 
-async def status(yard: Yard, **spec: object) -> dict[str, str]:
+async def status(yard: Yard, **spec: Any) -> dict[str, str]:
     """/proc/self/status of a container's first process."""
     code, said = await yard.run("exec cat /proc/self/status", **spec)
     assert code == 0
@@ -116,7 +117,8 @@ async def test_devices(yard: Yard) -> None:
 
 
 async def test_a_low_port_needs_no_privilege(yard: Yard) -> None:
-    script = "nc -l -p 80 -e /bin/true & sleep 0.3; nc -w 1 127.0.0.1 80 < /dev/null && cat /proc/sys/net/ipv4/ping_group_range"
+    script = "nc -l -p 80 -e /bin/true & sleep 0.3; nc -w 1 127.0.0.1 80 < /dev/null && "
+    script += "cat /proc/sys/net/ipv4/ping_group_range"
     assert await yard.run(script, user="web", cap_drop=("ALL",)) == (0, "0\t65535\n")
 
 

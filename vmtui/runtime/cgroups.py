@@ -77,7 +77,6 @@ class Cgroup:
             if directory.is_dir():
                 yield directory
 
-    @property
     def exists(self) -> bool:
         return next(self._directories(), None) is not None
 
@@ -132,7 +131,7 @@ class Cgroup:
     async def end(self) -> None:
         """Kill what is in it, then remove it from every tree. Absent is success. Raises OperationFailed."""
         deadline = time.monotonic() + GONE_TIMEOUT_S
-        while any(self._directories()):
+        while self.exists():
             for pid in self.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -144,10 +143,10 @@ class Cgroup:
                 for directory, _, _ in os.walk(top, topdown=False):
                     with contextlib.suppress(OSError):
                         os.rmdir(directory)
-            if any(self._directories()) and time.monotonic() > deadline:
+            if self.exists() and time.monotonic() > deadline:
                 left = sorted(self.pids())
                 raise OperationFailed(f"cgroup {self.name} cannot be removed; processes in it: {left or 'none'}")
-            if any(self._directories()):
+            if self.exists():
                 await asyncio.sleep(0.005)
 
     def sample(self) -> Sample:
