@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import difflib
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, Self
 
 from vmtui.core.backend import (
@@ -17,10 +17,8 @@ from vmtui.core.backend import (
     Executes,
     HasConsole,
     HasLogs,
-    Killable,
     LogLine,
     Measurable,
-    Pausable,
     Probe,
     Progress,
     Terminal,
@@ -34,14 +32,13 @@ from vmtui.core.errors import (
 from vmtui.core.events import Event, ReadyReached, StepProgressed
 from vmtui.core.lifecycle import Action, Role, refusal
 from vmtui.core.resource import Kind, Problem, Ref, Sample, Status
-from vmtui.core.specs import Spec
-from vmtui.engine import endpoints, readiness, selection
+from vmtui.engine import endpoints, readiness, selection, verbs
 from vmtui.engine.lock import exclusive
 from vmtui.engine.operations import Emit, Operations, Outcome, Run, roll_back
 from vmtui.engine.plan import Plan, make_down_plan, make_plan
 from vmtui.engine.reap import reap
 from vmtui.engine.registry import Registry, names
-from vmtui.engine.store import Applied, Intent, Recorded, Store, open_context
+from vmtui.engine.store import Applied, Recorded, Store, open_context
 from vmtui.host.paths import Paths
 from vmtui.profile import graph
 from vmtui.profile.schema import Declared, Profile
@@ -147,7 +144,13 @@ class Workspace:
         """
         declared = {item.ref: item for item in profile.resources}
         needs = _needs(profile.resources)
-        chosen = set(declared) if not only else _closure(self._named(profile.name, only, declared), needs)
+        chosen = (
+            set(declared)
+            if not only
+        chosen = set(declared)
+        if only:
+            chosen &= graph.closure(self._named(profile.name, only, declared), graph.edges(profile.resources))
+        )
         again = set(declared) if "all" in recreate else self._named(profile.name, recreate, declared)
         applied = self.store.of_profile(profile.name)
         observed = await self._observed(profile.name)
@@ -270,69 +273,25 @@ class Workspace:
         async with self.changing(f"{action} {ref}"):
             row = self.store.get(ref)
             if action is Action.DELETE:
-                await self._delete(ref, row, purge=purge)
+                await verbs.delete(self.operations, ref, row, await self.inspect_or_none(ref), purge=purge)
                 return None
             status = await self._find(ref, row)
             backend = self.registry.get(ref.kind, status.backend)
             if (why := refusal(action, status.phase, roles(backend))) is not None:
                 raise NotPermitted(f"{action} {ref}: {why}")
             try:
-                await self._act(backend, row, status, action, grace_s, _progress(emit, ref, action))
+                await verbs.carry_out(
+                    self.operations, row, status, action, grace_s=grace_s, report=_progress(emit, ref, action)
+                )
             except Fault as fault:
                 self.store.record(ref, action, "failed", str(fault))
                 raise
             self.store.record(ref, action, "done")
         return await self.inspect(ref)
 
-    async def _delete(self, ref: Ref, row: Applied | None, *, purge: bool) -> None:
-        status = await self.inspect_or_none(ref)
-        if row is None and status is None:
-            raise NotFound(f"there is no {ref}", hint="vmtui ls")
-        if ref.kind is Kind.DISK and not purge:
-            raise NotPermitted(f"{ref} is data", hint=f"vmtui rm --purge {ref}")
-        users = [
-            str(other)
-            for other, other_row in self.store.of_profile(ref.profile).items()
-            if ref in {edge.provider for edge in graph.dependencies(_declared(other_row.desired))} and other != ref
-        ]
-        if users and not ref.kind.runs:
-            raise NotPermitted(f"{ref} is used by {', '.join(users)}", hint=f"vmtui rm {users[0]}")
-        backend = status.backend if status else row.desired.backend if row else ""
-        await self.operations.delete(ref, backend, row, purge=purge)
-        self.store.record(ref, Action.DELETE, "done")
-
     async def reap(self, ref: Ref) -> None:
         """What the parent of a workload asks for when it has ended: its restart policy, or its ports unplugged."""
         await reap(self.operations, self.changing, ref)
-
-    async def _act(
-        self,
-        backend: Backend[Any],
-        row: Applied | None,
-        status: Status,
-        action: Action,
-        grace_s: float | None,
-        report: Callable[[Progress], None],
-    ) -> None:
-        ref = status.ref
-        if action in (Action.START, Action.STOP, Action.RESTART):
-            if row is None:
-                raise NotPermitted(f"{ref} is not in the database", hint="apply its profile: vmtui --profile FILE")
-            desired = self.operations.typed(row)
-            if action is not Action.START:
-                await self.operations.stop(desired, grace_s=grace_s)
-            if action is not Action.STOP:
-                self.store.set_restarts(ref, 0)
-                await self.operations.start(desired, report)
-        elif action is Action.KILL and isinstance(backend, Killable):
-            self.store.set_intent(ref, Intent.STOPPED)
-            await backend.kill(ref)
-        elif action is Action.PAUSE and isinstance(backend, Pausable):
-            await backend.pause(ref)
-        elif action is Action.RESUME and isinstance(backend, Pausable):
-            await backend.resume(ref)
-        else:
-            raise NotPermitted(f"{action} is not a verb of its own")
 
     # Streams
 
@@ -421,22 +380,6 @@ def _needs(resources: Iterable[Declared]) -> dict[Ref, frozenset[Ref]]:
     for edge in graph.edges(resources):
         needs[edge.consumer].add(edge.provider)
     return {ref: frozenset(found) for ref, found in needs.items()}
-
-
-def _closure(roots: set[Ref], needs: Mapping[Ref, frozenset[Ref]]) -> set[Ref]:
-    found: set[Ref] = set()
-    todo = list(roots)
-    while todo:
-        ref = todo.pop()
-        if ref not in found:
-            found.add(ref)
-            todo.extend(needs.get(ref, ()))
-    return found
-
-
-def _declared(desired: Desired[Any]) -> Declared:
-    spec: Spec = desired.spec
-    return Declared(ref=desired.ref, spec=spec)
 
 
 def _progress(emit: Callable[[Event], None], ref: Ref, action: str) -> Callable[[Progress], None]:
