@@ -61,6 +61,8 @@ class FakeBackend(Backend[S]):
         options = desired.options if isinstance(desired.options, FakeOptions) else None
         effect = self.script.take(Action.CREATE, ref, options)
         present = self.world.find(ref)
+        if present is None and self.world.foreign(ref):
+            raise Conflict(f"{ref} is here already, made by another workspace", hint="export XDG_STATE_HOME=FOLDER")
         if present is not None and present.complete:
             if present.spec_hash != desired.spec_hash:
                 raise Conflict(f"{ref} is there already, made from another spec", hint=f"vmtui rm {ref}")

@@ -143,6 +143,11 @@ class World:
             return None
         return entry.at(self.clock.now())
 
+    def foreign(self, ref: Ref) -> bool:
+        """Whether the name is taken by what does not carry our mark."""
+        entry = self.ledger(ref.kind).rows().get(str(ref))
+        return entry is not None and entry.mark != self.context.mark(ref)
+
     def get(self, ref: Ref) -> Entry:
         """Raises NotFound."""
         entry = self.find(ref)
