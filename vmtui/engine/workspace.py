@@ -144,13 +144,9 @@ class Workspace:
         """
         declared = {item.ref: item for item in profile.resources}
         needs = _needs(profile.resources)
-        chosen = (
-            set(declared)
-            if not only
         chosen = set(declared)
         if only:
             chosen &= graph.closure(self._named(profile.name, only, declared), graph.edges(profile.resources))
-        )
         again = set(declared) if "all" in recreate else self._named(profile.name, recreate, declared)
         applied = self.store.of_profile(profile.name)
         observed = await self._observed(profile.name)
