@@ -322,6 +322,18 @@ async def test_a_spec_that_makes_no_sense(lab: TapLab, spec: dict[str, str]) -> 
     assert list(await lab.backend.scan()) == []
 
 
+async def test_leaving_a_broken_network_succeeds(lab: TapLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = await lab.network()
+    port = await lab.plug("guest", "8080:80", medium="tap")
+    os.kill(int(status.fact("dnsmasq").split()[1]), signal.SIGKILL)
+    ip(f"link del {status.fact('bridge')}")
+    await lab.backend.remove_ports(port.consumer, forget=True)
+    seen = await lab.backend.inspect(status.ref)
+    assert {"bridge-gone", "dnsmasq-gone"} <= codes(seen)
+    assert seen.ports == ()
+    assert port.interface not in [name for name, _, _ in snapshot()["links"]]
+
+
 async def test_hostile_host_names_are_refused(lab: TapLab) -> None:
     await lab.network()
     before = snapshot()

@@ -285,13 +285,12 @@ class TapBackend(Backend[NetworkSpec]):
             for bridge, mark, other in listing.published:
                 if (bridge, mark) != mine and _collide(publish, other):
                     who = self.context.owned(mark) or f"{mark.rpartition(':')[2]} of another vmtui workspace"
-                    port = f"{publish.host_port}/{publish.protocol}"
-                    raise Conflict(f"{lease.consumer}: host port {port} is published by {who}", hint=f"vmtui rm {who}")
+                    message = f"host port {publish.host_port}/{publish.protocol} is published by {who}"
+                    raise Conflict(f"{lease.consumer}: {message}", hint="nft list table inet vmtui")
             reason = sockets.obstacle(publish.host_address, publish.host_port, publish.protocol)
             if reason is not None:
-                raise Conflict(
-                    f"{lease.consumer}: {reason}", hint="publish another host port, or end the other process"
-                )
+                hint = f"ss -Htulnp 'sport = :{publish.host_port}'"
+                raise Conflict(f"{lease.consumer}: {reason}", hint=hint)
 
     async def _plug(self, network: Network, lease: Lease) -> None:
         """Make or mend the interface; an intact one is left alone."""
@@ -337,6 +336,7 @@ class TapBackend(Backend[NetworkSpec]):
                 new = Network(self.context, network.ref, network.spec, book)
                 if new.bridge in found:
                     await self._rules(new, await firewall.read())
+                if new.dnsmasq.process() is not None:  # one that is gone is for `create` to mend: leaving never fails
                     await new.dnsmasq.ensure(new.mark, new.spec, new.book, new.members())
                 ipam.save(self.context.resource_dir(network.ref), book)
 
