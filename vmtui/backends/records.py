@@ -45,7 +45,7 @@ class Records(Generic[S]):
     def __init__(self, context: Context, kind: str, spec_type: type[S], backend: str, options_type: Any = None) -> None:
         self._context = context
         self._root_kind = kind
-        self._record_type: Any = cast(Any, Record)[spec_type]
+        self._record_type: Any = cast("Any", Record)[spec_type]
         self._backend = backend
         self._options_type = options_type
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from vmtui.core.resource import Endpoint, Problem, Ref
+from vmtui.core.resource import Endpoint, Fact, Problem, Ref
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -100,6 +100,7 @@ class ResourceSummary(msgspec.Struct, frozen=True, kw_only=True):
     change: str = ""
     addresses: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    facts: tuple[Fact, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 

@@ -154,6 +154,7 @@ def _summary(status: Status, change: str) -> ResourceSummary:
         change=change,
         addresses=tuple(address.address for address in status.addresses),
         endpoints=status.endpoints,
+        facts=status.facts,
         problems=status.problems,
     )
 

@@ -23,6 +23,12 @@ def state(status: Status) -> str:
     return f"exited {status.exit.code}" if status.phase is Phase.EXITED and status.exit else str(status.phase)
 
 
+def backend(status: Status) -> str:
+    """Which backend has it and, where it had a choice to make, what it chose; `inspect` says why."""
+    accelerator = status.fact("accelerator")
+    return f"{status.backend} ({accelerator})" if accelerator else status.backend
+
+
 def resources(
     statuses: Iterable[Status], *, now: float, width: int | None = None, paint: text.Paint = text.plain
 ) -> list[str]:
@@ -32,7 +38,7 @@ def resources(
     rows = [
         (
             str(status.ref),
-            status.backend,
+            backend(status),
             state(status),
             text.span(now - status.started_at) if status.started_at and status.phase in UP else "",
             ", ".join(address.address for address in status.addresses),
