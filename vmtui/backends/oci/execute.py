@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vmtui.backends.oci.observe import container_process
 from vmtui.backends.oci.places import Places
+from vmtui.backends.oci.processes import descendants
 from vmtui.core.backend import Desired, ExecRequest
 from vmtui.core.errors import NotPermitted
 from vmtui.core.specs import ContainerSpec
@@ -155,6 +156,9 @@ class Exec:
         try:
             await asyncio.wait_for(ended(self._process), 2.0)
         except TimeoutError:
+            # The container can hold up the runtime inside, which reads its /etc/passwd: end both halves of it.
+            for process in descendants(self._process.pid):
+                process.signal(signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await ended(self._process)

@@ -12,6 +12,7 @@ from pathlib import Path
 from vmtui.backends.oci import names
 from vmtui.backends.oci.options import OciOptions
 from vmtui.backends.oci.places import PinnedImage, Places, RunState
+from vmtui.backends.oci.processes import ancestors, children, with_argument
 from vmtui.backends.oci.trees import remove_tree
 from vmtui.backends.oci.volumes import Binder, Volumes, adopt, require_sources
 from vmtui.core.backend import Context, Desired, Progress, Report
@@ -20,7 +21,7 @@ from vmtui.core.resource import Port
 from vmtui.core.specs import ContainerSpec
 from vmtui.host.files import read_tail
 from vmtui.host.netns import plug_veth
-from vmtui.host.process import ProcessId, boot_id, tail, which
+from vmtui.host.process import boot_id, tail, which
 from vmtui.runtime import conmon, users
 from vmtui.runtime.bundle import Placement, config_json
 from vmtui.runtime.cgroups import Hierarchy, hierarchies, mode
@@ -191,10 +192,11 @@ async def clear(places: Places) -> None:
     parent = places.conmon.conmon()
     if parent is not None:
         parent.signal(signal.SIGSTOP)  # from here on it starts nothing, and reports no end that was asked for
-        helpers = [process for process in _children(parent) if process.pid not in _ancestors()]
+        helpers = [process for process in children(parent.pid) if process.pid not in ancestors()]
         parent.signal(signal.SIGKILL)
     else:
-        helpers = _orphans(places) if places.runtime.exists() else []
+        # Such as a `create` whose conmon was killed.
+        helpers = with_argument(places.runtime_root) if places.runtime.exists() else []
     for helper in helpers:
         helper.signal(signal.SIGKILL)
     await places.cgroup.end()
@@ -202,41 +204,6 @@ async def clear(places: Places) -> None:
         if not await process.wait(5.0):
             raise OperationFailed(f"{places.ref}: process {process.pid} does not end")
     await remove_tree(places.runtime)
-
-
-def _children(parent: ProcessId) -> list[ProcessId]:
-    """The runtime that creates, the container's first process, or the exit command (proc(5), /proc/PID/task)."""
-    with contextlib.suppress(OSError):
-        pids = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-        return [process for pid in pids if (process := ProcessId.of(int(pid))) is not None]
-    return []
-
-
-def _ancestors() -> set[int]:
-    """This process and those above it: a restart is done by the exit command of the very conmon that is cleared."""
-    found, pid = set(), os.getpid()
-    while pid > 0 and pid not in found:
-        found.add(pid)
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            break
-        pid = int(stat[stat.rindex(")") + 2 :].split()[1])
-    return found
-
-
-def _orphans(places: Places) -> list[ProcessId]:
-    """Runtime commands on this container, such as a `create` whose conmon was killed: told by their state directory."""
-    wanted = os.fsencode(places.runtime_root)
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-                process = ProcessId.of(int(entry.name)) if wanted in arguments else None
-                if process is not None:
-                    found.append(process)
-    return found
 
 
 def rotate(places: Places, limit_bytes: int) -> None:
