@@ -7,17 +7,21 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from tests.support.containers import Yard, busybox_image
+from vmtui.backends.oci.options import OciOptions
 from vmtui.backends.oci.places import Places
 from vmtui.core.backend import ExecRequest
-from vmtui.core.errors import Fault, InvalidInput, MissingCapability, NotFound, NotPermitted
+from vmtui.core.errors import Fault, InvalidInput, MissingCapability, NotFound, NotPermitted, OperationFailed
 from vmtui.core.lifecycle import Phase
 from vmtui.core.units import Mount, Size
+from vmtui.host.process import run
+from vmtui.runtime.cgroups import hierarchies, mode
 
 pytestmark = pytest.mark.real
 
@@ -350,8 +354,6 @@ async def test_it_is_paused_and_not_entered(yard: Yard) -> None:
 
 
 async def test_the_host_root_is_used_only_if_asked(yard: Yard) -> None:
-    from vmtui.backends.oci.options import OciOptions
-
     ref = await yard.create(yard.want("cat /proc/self/uid_map; exec sleep 600", options=OciOptions(userns="host")))
     await yard.start(ref)
     await yard.says(ref, "4294967295")
@@ -362,9 +364,6 @@ async def test_the_host_root_is_used_only_if_asked(yard: Yard) -> None:
 
 
 async def test_crun_is_refused_where_limits_would_not_hold(yard: Yard) -> None:
-    from vmtui.backends.oci.options import OciOptions
-    from vmtui.runtime.cgroups import hierarchies, mode
-
     if mode(hierarchies()) != "hybrid":
         pytest.skip("crun works here")
     desired = yard.want("true", options=OciOptions(runtime="crun"))
@@ -390,3 +389,41 @@ async def test_fifty_at_once(yard: Yard) -> None:
     assert {status.phase for status in statuses} == {Phase.RUNNING}
     assert len({status.fact("user ids") for status in statuses}) == 50
     await asyncio.gather(*(yard.backend.delete(ref, purge=True) for ref in refs))
+
+
+@pytest.fixture
+async def ramfs(tmp_path: Path) -> AsyncIterator[Path]:
+    """A file system whose mounts cannot be mapped (fs/ramfs lacks FS_ALLOW_IDMAP)."""
+    folder = tmp_path / "ram"
+    folder.mkdir()
+    await run(["mount", "-t", "ramfs", "ramfs", folder])
+    yield folder
+    await run(["umount", folder])
+
+
+async def test_where_layers_cannot_be_mapped_it_runs_on_the_host_ids_and_says_so(yard: Yard, ramfs: Path) -> None:
+    other = Yard(yard.root, yard.image, ramfs / "cache")
+    try:
+        ref = await other.up("cat /proc/self/uid_map; exec sleep 600")
+        await other.says(ref, "4294967295")
+        status = await other.backend.inspect(ref)
+        assert status.fact("user ids") == "the host's"
+        (problem,) = status.problems
+        assert problem.code == "no-user-namespace"
+        assert "cannot map ids" in problem.message
+        ref = await other.create(other.want("true", name="strict", options=OciOptions(userns="private")))
+        with pytest.raises(Fault, match="cannot map ids"):
+            await other.start(ref)
+    finally:
+        await other.clear()
+
+
+async def test_a_folder_that_cannot_be_mapped_is_refused(yard: Yard, ramfs: Path) -> None:
+    mount = Mount(str(ramfs), "/data")
+    ref = await yard.create(yard.want("true", volumes=(mount,)))
+    with pytest.raises(OperationFailed, match="ram") as refused:
+        await yard.start(ref)
+    assert "userns" in refused.value.hint
+    ref = await yard.create(yard.want("exit 5", name="two", volumes=(mount,), options=OciOptions(userns="host")))
+    await yard.start(ref)
+    await yard.comes_to(ref, Phase.EXITED)
