@@ -48,7 +48,15 @@ from vmtui.core.backend import (
     Runnable,
     Terminal,
 )
-from vmtui.core.errors import Conflict, Fault, InvalidInput, MissingCapability, NotFound, NotPermitted, OperationFailed
+from vmtui.core.errors import (
+    Fault,
+    InvalidInput,
+    MissingCapability,
+    NotFound,
+    NotPermitted,
+    OperationFailed,
+    problem_of,
+)
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Kind, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import VmSpec
@@ -58,7 +66,6 @@ from vmtui.runtime import signals
 from vmtui.runtime.images import ImageConfig, ImageStore
 from vmtui.runtime.rootfs import initramfs as image_archive
 
-CODES = {Conflict: "conflict", MissingCapability: "missing", NotFound: "not-found"}
 ANSWER_S = 2.0
 PRESS_AGAIN_S = 1.0
 
@@ -179,7 +186,7 @@ class QemuBackend(Backend[VmSpec]):
             except MissingCapability as fault:
                 found.append(fault)
         return [
-            Problem(code=CODES.get(type(fault), "invalid"), message=f"{desired.ref}: {fault.message}", hint=fault.hint)
+            problem_of(fault, f"{desired.ref}: {fault.message}")
             for fault in {fault.message: fault for fault in found}.values()
         ]
 
