@@ -6,7 +6,7 @@ A point is each write to the database (the journal's among them), each event and
 from __future__ import annotations
 
 import asyncio
-import secrets
+import itertools
 import shutil
 from pathlib import Path
 
@@ -106,38 +106,36 @@ async def mend(paths: Paths, wanted: Profile | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "act", "wanted"),
+    ("first", "act", "then"),
     [
-        pytest.param(None, bring_up, BEFORE, id="up-then-up"),
-        pytest.param(None, bring_up, None, id="up-then-down"),
-        pytest.param(BEFORE, change, AFTER, id="change-then-change"),
-        pytest.param(BEFORE, change, BEFORE, id="change-then-back"),
-        pytest.param(BEFORE, change, None, id="change-then-down"),
-        pytest.param(BEFORE, fail, AFTER, id="rollback-then-change"),
-        pytest.param(BEFORE, fail, BEFORE, id="rollback-then-back"),
-        pytest.param(BEFORE, bring_down, None, id="down-then-down"),
-        pytest.param(BEFORE, bring_down, BEFORE, id="down-then-up"),
+        pytest.param(None, bring_up, (BEFORE, None), id="up"),
+        pytest.param(BEFORE, change, (AFTER, BEFORE, None), id="change"),
+        pytest.param(BEFORE, fail, (AFTER, BEFORE), id="rollback"),
+        pytest.param(BEFORE, bring_down, (None, BEFORE), id="down"),
     ],
 )
 def test_killed_at_any_point_the_next_run_finishes_it(
-    tmp_path: Path, first: Profile | None, act: Act, wanted: Profile | None
+    tmp_path: Path, first: Profile | None, act: Act, then: tuple[Profile | None, ...]
 ) -> None:
+    """`then` is what the next run wants: the same, what was before, or nothing at all (None)."""
     before = tmp_path / "before"
     asyncio.run(prepare(_paths(before), first))
-    point = 1
-    while True:
-        root = tmp_path / secrets.token_hex(4)
-        shutil.copytree(before, root)
-        paths = _paths(root)
-        killed = killed_at(point, act, paths)
-        try:
-            asyncio.run(mend(paths, wanted))
-        except Exception as error:
-            raise AssertionError(f"{act.__name__} killed at point {point}") from error
-        shutil.rmtree(root)
-        if not killed:
+    for point in itertools.count(1):
+        killed = tmp_path / "killed"
+        shutil.copytree(before, killed)
+        alive = not killed_at(point, act, _paths(killed))
+        for number, wanted in enumerate(then):
+            root = tmp_path / f"{point}-{number}"
+            shutil.copytree(killed, root)
+            try:
+                asyncio.run(mend(_paths(root), wanted))
+            except Exception as error:
+                aim = "down" if wanted is None else "before" if wanted is first else "the same"
+                raise AssertionError(f"{act.__name__} killed at point {point}, then {aim}") from error
+            shutil.rmtree(root)
+        shutil.rmtree(killed)
+        if alive:
             break
-        point += 1
     assert point > 10, f"{act.__name__} had only {point} points: the kills missed it"
 
 
