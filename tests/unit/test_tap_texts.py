@@ -38,10 +38,13 @@ PUBLISHES = st.builds(
 )
 
 
+LATE = Published(Publish(80, 80), "10.89.0.9", "vmtui:w:p/container/late")
+
+
 def listed(policy: Policy, drop: int | None = None) -> Listing:
     """What nft would list after the transaction, but for one rule."""
     told: list[dict[str, Any]] = []
-    for command in firewall.commands(policy):
+    for command in firewall.commands(policy, Listing.empty()):
         told += [command["add"]] if "add" in command else []
     rules = [item for item in told if "rule" in item]
     if drop is not None:
@@ -62,13 +65,20 @@ def test_rules_that_are_listed_are_intact_and_lost_ones_are_missed(
     expected = {(POLICY.bridge, "vmtui:w:p/container/web", publish) for publish in publishes}
     assert set(listing.published) == expected
     assert not firewall.intact(policy, listed(policy, drop=lost))
-    more = Published(Publish(80, 80), "10.89.0.9", "vmtui:w:p/container/late")
-    assert not firewall.intact(replace(policy, published=(*published, more)), listing)
+    more = replace(policy, published=(*published, LATE))
+    assert not firewall.intact(more, listing)
+    assert not [command for command in firewall.commands(more, listing) if "flush" in command]
+    flushed = [
+        command["flush"]["chain"]["name"] for command in firewall.commands(policy, listed(more)) if "flush" in command
+    ]
+    assert set(flushed) <= {f"{POLICY.bridge}_output", f"{POLICY.bridge}_prerouting"}
+    assert f"{POLICY.bridge}_output" in flushed
+    assert firewall.commands(policy, listing) == firewall.commands(policy, Listing.empty())[:1]
 
 
 def test_an_internal_network_translates_nothing_to_the_outside() -> None:
-    text = json.dumps(firewall.commands(replace(POLICY, internal=True)))
-    assert "masquerade" in json.dumps(firewall.commands(POLICY))
+    text = json.dumps(firewall.commands(replace(POLICY, internal=True), Listing.empty()))
+    assert "masquerade" in json.dumps(firewall.commands(POLICY, Listing.empty()))
     assert f'"op": "!=", "left": {{"meta": {{"key": "oifname"}}}}, "right": "{POLICY.bridge}"' not in text
 
 
@@ -97,7 +107,9 @@ def test_comments_fit() -> None:
         POLICY, mark=mark, published=(Published(Publish(65535, 65535, "255.255.255.255"), "1.2.3.4", mark),)
     )
     comments = [
-        command["add"]["rule"]["comment"] for command in firewall.commands(policy) if "rule" in command.get("add", {})
+        command["add"]["rule"]["comment"]
+        for command in firewall.commands(policy, Listing.empty())
+        if "rule" in command.get("add", {})
     ]
     assert max(map(len, comments)) < 128
 

@@ -53,9 +53,7 @@ class TapBackend(Backend[NetworkSpec]):
             return ()
         host = await observe.look()
         if host.listing is not None:
-            found |= set(
-                self._of_marks(rule.rpartition("#")[0] for rules in host.listing.chains.values() for rule in rules)
-            )
+            found |= set(self._of_marks(host.listing.marks()))
         return [observe.status(self.context, ref, self._records.read(ref), host) for ref in sorted(found)]
 
     async def inspect(self, ref: Ref) -> Status:
@@ -156,15 +154,16 @@ class TapBackend(Backend[NetworkSpec]):
     async def _mend(self, network: Network, report: Report) -> None:
         """Bring about all but the ports; what is right stays untouched. Rules first: no bridge is ever without."""
         report(Progress(message=f"bridge {network.bridge}, {network.book.subnet}"))
-        host = await observe.look()
+        listing = await firewall.read()
+        host = observe.Host(listing=listing)
         link = host.links.get(network.bridge)
         if link is not None and not link.carries(network.mark, network.mac):
             raise Conflict(f"interface {network.bridge} exists and is not ours", hint=f"ip link show {network.bridge}")
-        if _forwarding_was_off(network, host.listing) and network.book.forwarding_was_off != boot_id():
+        if _forwarding_was_off(network, listing) and network.book.forwarding_was_off != boot_id():
             book = msgspec.structs.replace(network.book, forwarding_was_off=boot_id())
             ipam.save(self.context.resource_dir(network.ref), book)
             network = Network(self.context, network.ref, network.spec, book)
-        await self._rules(network, host.listing)
+        await self._rules(network, listing)
         if link is None:
             await network.dnsmasq.stop()  # one that is left is bound to the bridge that is gone
         if not observe.bridge_is_right(network, host):
@@ -180,10 +179,11 @@ class TapBackend(Backend[NetworkSpec]):
             sysctl.set_bridge(network.bridge)
         await network.dnsmasq.ensure(network.mark, network.spec, network.book, network.members())
 
-    async def _rules(self, network: Network, listing: Listing | None) -> None:
+    async def _rules(self, network: Network, listing: Listing) -> None:
         needed = not network.spec.internal and not sysctl.forwards()
-        if needed or listing is None or not firewall.intact(network.policy(), listing):
-            await firewall.apply(network.policy(), forwarding_was_off=_forwarding_was_off(network, listing))
+        if needed or not firewall.intact(network.policy(), listing):
+            was_off = _forwarding_was_off(network, listing)
+            await firewall.apply(network.policy(), listing, forwarding_was_off=was_off)
         if needed:
             sysctl.set_forwarding(True)
 
@@ -347,14 +347,14 @@ def _is_there(network: Network, lease: Lease, found: dict[str, kernel.Link]) -> 
     return link is not None and network.owns(lease, link)
 
 
-def _forwarding_was_off(network: Network, listing: Listing | None) -> bool:
+def _forwarding_was_off(network: Network, listing: Listing) -> bool:
     """Whether IP forwarding is to be turned off with the last network.
 
     The table remembers it for all workspaces; each book too, for when somebody flushes all rules.
     """
     if not network.spec.internal and not sysctl.forwards():
         return True
-    return (listing is not None and listing.forwarding_was_off) or network.book.forwarding_was_off == boot_id()
+    return listing.forwarding_was_off or network.book.forwarding_was_off == boot_id()
 
 
 def _has(book: Book, consumer: Ref) -> bool:

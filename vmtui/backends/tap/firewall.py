@@ -68,6 +68,10 @@ class Listing:
     chains: Mapping[str, tuple[str, ...]]
     published: tuple[tuple[str, str, Publish], ...]  # the bridge, the member's mark, the port
 
+    @classmethod
+    def empty(cls) -> Listing:
+        return cls(exists=False, chains={}, published=())
+
     @property
     def forwarding_was_off(self) -> bool:
         return FORWARDING_WAS_OFF in self.chains
@@ -179,24 +183,31 @@ def _bridge_of(chain: str) -> str:
     return chain.partition("_")[0] if chain != FORWARDING_WAS_OFF else ""
 
 
-def commands(policy: Policy) -> list[Expression]:
-    """One transaction that makes the rules be exactly those of `policy`, whatever was there."""
+def commands(policy: Policy, listing: Listing) -> list[Expression]:
+    """One transaction that makes the rules be exactly those of `policy`, where there are those of `listing`.
+
+    A chain that lacks only its last rules gets these; emptying one makes the kernel wait for its readers.
+    """
     told: list[Expression] = [{"add": {"table": {"family": FAMILY, "name": TABLE}}}]
+    rendered = _rendered(policy)
     for hook, (kind, at, priority) in HOOKS.items():
-        chain = {"family": FAMILY, "table": TABLE, "name": f"{policy.bridge}_{hook}"}
-        base = {**chain, "type": kind, "hook": at, "prio": priority, "policy": "accept"}
-        told += [{"add": {"chain": base}}, {"flush": {"chain": chain}}]
-    for name, rules in _rendered(policy).items():
-        for comment, rule in rules:
-            told.append(
-                {"add": {"rule": {"family": FAMILY, "table": TABLE, "chain": name, "comment": comment, "expr": rule}}}
-            )
+        name = f"{policy.bridge}_{hook}"
+        chain = {"family": FAMILY, "table": TABLE, "name": name}
+        wanted, there = rendered[name], listing.chains.get(name, ())
+        if name not in listing.chains:
+            told.append({"add": {"chain": {**chain, "type": kind, "hook": at, "prio": priority, "policy": "accept"}}})
+        elif there != tuple(comment for comment, _ in wanted[: len(there)]):
+            told.append({"flush": {"chain": chain}})
+            there = ()
+        for comment, rule in wanted[len(there) :]:
+            place = {"family": FAMILY, "table": TABLE, "chain": name}
+            told.append({"add": {"rule": {**place, "comment": comment, "expr": rule}}})
     return told
 
 
-async def apply(policy: Policy, *, forwarding_was_off: bool = False) -> None:
+async def apply(policy: Policy, listing: Listing, *, forwarding_was_off: bool = False) -> None:
     """Put the rules in place, and, with `forwarding_was_off`, remember that. Raises OperationFailed."""
-    told = commands(policy)
+    told = commands(policy, listing)
     if forwarding_was_off:
         told.append({"add": {"chain": {"family": FAMILY, "table": TABLE, "name": FORWARDING_WAS_OFF}}})
     await _transact(told, policy.bridge)
@@ -230,7 +241,7 @@ async def read() -> Listing:
     listed = await run(["nft", "-j", "list", "table", FAMILY, TABLE], check=False, env={"LC_ALL": "C"}, timeout=20)
     if listed.code != 0:
         if b"No such file or directory" in listed.stderr:
-            return Listing(exists=False, chains={}, published=())
+            return Listing.empty()
         details = listed.stderr[-500:].decode("utf-8", "replace").strip()
         raise CommandFailed("nft cannot list the rules", code=listed.code, details=details)
     return parse(listed.stdout)

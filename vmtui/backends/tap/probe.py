@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmtui.backends.tap import dnsmasq, firewall, sysctl
-from vmtui.backends.tap.firewall import Policy, Published
+from vmtui.backends.tap.firewall import Listing, Policy, Published
 from vmtui.backends.tap.links import IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, IFREQ, TUN, TUNSETIFF
 from vmtui.backends.tap.observe import NAME
 from vmtui.core.backend import Probe
@@ -125,7 +125,7 @@ def _make_rules() -> None:
     policy = Policy(
         "try-bridge", "probe", subnet, "192.0.2.1", internal=False, dns=True, dhcp=True, published=published
     )
-    told = json.dumps({"nftables": firewall.commands(policy)}).encode()
+    told = json.dumps({"nftables": firewall.commands(policy, Listing.empty())}).encode()
     subprocess.run([which("nft"), "-j", "-f", "-"], input=told, capture_output=True, check=True, timeout=TIMEOUT_S)
 
 
