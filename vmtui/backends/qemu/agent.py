@@ -71,10 +71,13 @@ class Slot:
 
     async def connect(self, sockets: Path, number: int) -> None:
         """Raises OSError."""
-        for name in port_names(number):
-            reader, writer = await asyncio.open_unix_connection(socket_path(str(sockets), name), limit=CHUNK)
-            self.readers.append(reader)
-            self.writers.append(writer)
+        stdin, stdout, stderr = port_names(number)
+        made = {}
+        for name in (stdin, stderr, stdout):  # the guest begins when it sees the last one
+            made[name] = await asyncio.open_unix_connection(socket_path(str(sockets), name), limit=CHUNK)
+            self.writers = [writer for _, writer in made.values()]
+        self.readers = [made[name][0] for name in (stdin, stdout, stderr)]
+        self.writers = [made[name][1] for name in (stdin, stdout, stderr)]
 
     async def aclose(self) -> None:
         """Hang up, and wait until QEMU has noticed, so that the guest has too before the next one calls."""

@@ -17,6 +17,9 @@ from vmtui.core.specs import NetworkMode, VmSpec
 
 MICROVM, Q35 = "microvm", "q35"
 MICROVM_TRANSPORTS = 8  # virtio-mmio places that every microvm has (hw/i386/microvm.c)
+# QEMU drops a control message (a port was opened, was closed) when the device's queue of 32 is full. One session makes
+# six in a burst, so the sessions are spread over several devices.
+PORT_DEVICES = 2
 LOG_FD, STATUS_FD = 4, 6  # as parent.sh numbers them
 LOG_SET, STATUS_SET = 1, 2
 TRANSLATION_CACHE_MIB = 256  # TCG; its own default is up to a gigabyte for each VM
@@ -63,9 +66,9 @@ def choose_machine(spec: VmSpec, options: QemuOptions, accelerator: str) -> Mach
 
 
 def device_count(spec: VmSpec) -> int:
-    """Its virtio devices: those of the spec, the entropy source, and the ports of our init."""
+    """Its virtio devices: those of the spec, the entropy source, and those with the ports of our init."""
     cards = len(spec.networks) or (spec.network_mode is NetworkMode.USER)
-    return len(spec.disks) + cards + 1 + (spec.rootfs is not None)
+    return len(spec.disks) + cards + 1 + (PORT_DEVICES if spec.rootfs is not None else 0)
 
 
 def user_network(spec: VmSpec) -> bool:
@@ -223,17 +226,17 @@ def _ports(plan: Plan) -> list[list[str]]:
     """The ports that our init serves: one to report by, three for each exec session."""
     if plan.desired.spec.rootfs is None:
         return []
-    found = [
-        _device(plan, "serial", id="ports"),
-        ["-chardev", f"file,id=status,path=/dev/fdset/{STATUS_SET},append=on", *_port("status", "vmtui.status")],
-    ]
+    found = [_device(plan, "serial", id=f"ports{number}") for number in range(PORT_DEVICES)]
+    found.append(
+        ["-chardev", f"file,id=status,path=/dev/fdset/{STATUS_SET},append=on", *_port(0, "status", "vmtui.status")]
+    )
     for slot in range(SLOTS):
         for name, stream in zip(port_names(slot), ("in", "out", "err"), strict=True):
             chardev = _listen(plan, name, f"x{name}")
-            found.append(["-chardev", chardev, *_port(f"x{name}", f"vmtui.{slot}.{stream}")])
+            found.append(["-chardev", chardev, *_port(slot % PORT_DEVICES, f"x{name}", f"vmtui.{slot}.{stream}")])
     return found
 
 
-def _port(chardev: str, name: str) -> list[str]:
-    device = {"driver": "virtserialport", "bus": "ports.0", "chardev": chardev, "name": name}
+def _port(number: int, chardev: str, name: str) -> list[str]:
+    device = {"driver": "virtserialport", "bus": f"ports{number}.0", "chardev": chardev, "name": name}
     return ["-device", json.dumps(device)]

@@ -1,7 +1,7 @@
 # The firmware of a guest that proves a processor fit for Linux: it enters long mode, takes an interrupt there and
 # returns from it (iretq), runs cmpxchg16b, and says so by a write to the isa-debug-exit port. A KVM that only
 # emulates guests opens and starts well, and stops at one of these. 64 KiB, mapped to end at 4 GiB.
-# Built by `as proof.S -o proof.o && ld -Ttext=0 --oformat binary -o proof proof.o`; its code is in ../binaries.py.
+# Built by `as proof.S -o proof.o && ld -e 0 -Ttext=0 --oformat binary -o proof proof.o`; its code is in ../binaries.py.
 
         .intel_syntax noprefix
         .set rom, 0xffff0000            # linear address of the first byte
