@@ -59,6 +59,7 @@ class OciBackend(Backend[ContainerSpec]):
         super().__init__(context)
         self._records: Records[ContainerSpec] = Records(context, Kind.CONTAINER, ContainerSpec, BACKEND, OciOptions)
         self._ids = IdRanges(context.paths.state / "idmaps", context.workspace)
+        self._last_user = asyncio.Lock()  # two users of a volume that go at once: one of them is the last
 
     def _places(self, ref: Ref) -> Places:
         return Places(self.context, ref)
@@ -150,12 +151,13 @@ class OciBackend(Backend[ContainerSpec]):
             return
         await clear(places)
         try:
-            if record is not None:
-                for name in volumes.named(record.desired) - self._volumes_of_others(ref):
-                    await volumes.Volumes(self.context).remove(ref.profile, name, with_data=purge)
-            self._ids.release(ref)
-            await remove_tree(places.resource)  # deeper than Records can: the container has written there
-            self._records.remove(ref)
+            async with self._last_user:
+                if record is not None:
+                    for name in volumes.named(record.desired) - self._volumes_of_others(ref):
+                        await volumes.Volumes(self.context).remove(ref.profile, name, with_data=purge)
+                self._ids.release(ref)
+                await remove_tree(places.resource)  # deeper than Records can: the container has written there
+                self._records.remove(ref)
         except OSError as error:
             raise OperationFailed(f"{ref} cannot be removed: {error}") from error
 
