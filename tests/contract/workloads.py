@@ -14,9 +14,12 @@ import pytest
 
 from tests.contract.subject import GREETING, LATER, Lab, why_not
 from tests.contract.suite import MARGIN_S, BackendContract, Told, clear, make_lab, next_phase, until
+from tests.support.crash import Tick, killed_at
 from tests.support.hostview import HostView
 from vmtui.core.backend import (
+    Attachments,
     Backend,
+    Context,
     ExecRequest,
     ExecSession,
     Executes,
@@ -58,6 +61,17 @@ async def has_said(backend: Backend[Any], ref: Ref, text: str, timeout_s: float)
         return any(text in line.text for line in [line async for line in backend.logs(ref, tail=None, follow=False)])
 
     await until(f"{ref} says {text!r}", said, timeout_s)
+
+
+async def start_and_tick(
+    tick: Tick, backend: type[Backend[Any]], context: Context, ref: Ref, attachments: Attachments
+) -> None:
+    """Runs in another process, which is killed at one of the ticks."""
+    front_end = backend(context)
+    assert isinstance(front_end, Runnable)
+    tick()
+    await front_end.start(ref, attachments, tick)
+    tick()
 
 
 class RunnableContract(BackendContract):
@@ -157,6 +171,34 @@ class RunnableContract(BackendContract):
         expected = next_phase(Phase.EXITED, Action.STOP, backend)
         await backend.stop(ref, grace_s=self.subject.grace_s)
         assert await phase(backend, ref) is expected
+
+    async def test_a_killed_start_is_taken_up(self, lab: Lab, backend: Backend[Any]) -> None:
+        """Whenever the front end dies, the next one starts it, or sees it run, and one can delete it."""
+        desired = await lab.desired("cut-off")
+        attachments = await self.subject.attachments(lab)
+        for point in range(1, min(self.subject.kill_points, 8) + 1):
+            await backend.create(desired, silent)
+            act = (start_and_tick, self.subject.backend, lab.context, desired.ref, attachments)
+            killed = await asyncio.to_thread(killed_at, point, *act)
+            seen = await phase(backend, desired.ref)
+            if seen is Phase.BROKEN:
+                assert (await backend.inspect(desired.ref)).problems
+            else:
+                await start(lab, backend, desired.ref)
+                await comes_to(backend, desired.ref, Phase.RUNNING)
+            await backend.delete(desired.ref, purge=True)
+            view = HostView.of(lab.context, lab.refs)
+            assert view.empty, f"killed at point {point} of its start:\n{view}"
+            if not killed:
+                break
+
+    async def test_many_start_at_once(self, lab: Lab, backend: Backend[Any]) -> None:
+        wanted = [await lab.desired(f"many-{number}") for number in range(3)]
+        await asyncio.gather(*(backend.create(desired, silent) for desired in wanted))
+        await asyncio.gather(*(start(lab, backend, desired.ref) for desired in wanted))
+        assert {status.phase for status in await lab.front_end().scan()} == {Phase.RUNNING}
+        await asyncio.gather(*(backend.delete(desired.ref, purge=True) for desired in wanted))
+        assert list(await backend.scan()) == []
 
     async def test_what_is_not_there_does_not_start(self, lab: Lab, backend: Backend[Any]) -> None:
         with pytest.raises(NotFound):
