@@ -58,13 +58,11 @@ async def preflight(registry: Registry, plan: Plan, declared: Mapping[Ref, Decla
     ]
     for want, problems in zip(wants, await asyncio.gather(*checks), strict=True):
         for problem in problems:
-            named = str(want.ref) in problem.message
-            message = problem.message if named else f"{want.ref}: {problem.message}"
+            plain = problem.message.removeprefix(f"{want.ref}: ")
+            message = plain if str(want.ref) in plain else f"{want.ref}: {plain}"
             if problem.code == "missing-capability":
                 raise MissingCapability(message, hint=problem.hint)
             if problem.code == "conflict":
                 raise Conflict(message, hint=problem.hint)
             where = declared[want.ref].where
-            raise ProfileInvalid(
-                problem.message, where=where, key=f"{want.ref.kind}.{want.ref.name}", hint=problem.hint
-            )
+            raise ProfileInvalid(plain, where=where, key=f"{want.ref.kind}.{want.ref.name}", hint=problem.hint)

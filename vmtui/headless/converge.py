@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
 import time
 from collections.abc import Iterable
 from contextlib import aclosing
@@ -92,7 +93,7 @@ async def _apply(here: Session, workspace: Workspace, plan: Plan, on_failure: st
             code = ExitCode.KEPT
         elif not isinstance(outcome.failure, MissingCapability | ReadinessTimeout):
             code = ExitCode.ROLLED_BACK
-        raise Failed(code, outcome.failure)
+        raise Failed(code, outcome.failure, ref=outcome.failed)
     return outcome
 
 
@@ -106,6 +107,8 @@ async def _converge(
     except BaseException as error:
         undoable = args.on_failure == "rollback" and outcome.changes > 0
         if isinstance(error, Fault):
+            if undoable and error.hint:  # what it asks to look at is about to go
+                error.hint = f"vmtui --profile {shlex.quote(args.profile)} --on-failure keep; {error.hint}"
             here.error(error)
         if undoable:
             await session.uncancelled(workspace.roll_back(plan, outcome, emit=here.emit))

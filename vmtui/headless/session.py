@@ -33,10 +33,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Failed(Exception):
     """A command that has told its error already, or whose code does not follow from it."""
 
-    def __init__(self, code: ExitCode, fault: Fault | None = None) -> None:
+    def __init__(self, code: ExitCode, fault: Fault | None = None, *, ref: Ref | None = None) -> None:
         super().__init__(str(fault or code))
         self.code = code
         self.fault = fault
+        self.ref = ref
 
 
 class Session:
@@ -68,10 +69,12 @@ class Session:
         self.emit(Diagnostic(at=time.time(), level=level, message=message, ref=ref, hint=hint))
 
     def error(self, fault: BaseException, *, ref: Ref | None = None) -> None:
-        """Tell an error. In machine-readable output it is a record like any other."""
+        """Tell an error, and of what: `ref`, unless it says so itself. In machine-readable output it is a record."""
         where = fault.where if isinstance(fault, ProfileInvalid) else ""
         key = fault.key if isinstance(fault, ProfileInvalid) else ""
         message = fault.message if isinstance(fault, Fault) else f"internal error: {type(fault).__name__}: {fault}"
+        if ref is not None and str(ref) not in message:
+            message = f"{ref}: {message}"
         details = fault.details if isinstance(fault, Fault) else ""
         hint = fault.hint if isinstance(fault, Fault) else f"run it again with {DEBUG}=1 and report what it prints"
         code = exit_codes.code_word(fault) if isinstance(fault, Fault) else "internal"
@@ -143,7 +146,7 @@ async def _run(session: Session, command: Command) -> int:
         return session.finish(exit_codes.of_signal(caught[0]), "interrupted")
     except Failed as failed:
         if failed.fault is not None:
-            session.error(failed.fault)
+            session.error(failed.fault, ref=failed.ref)
         return session.finish(failed.code)
     except Fault as fault:
         session.error(fault)

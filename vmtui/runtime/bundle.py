@@ -109,9 +109,11 @@ def checked_environment(variables: Mapping[str, str], whose: str) -> list[str]:
         size = len(pair.encode("utf-8", "surrogatepass"))
         total += size
         if not name or "=" in name or "\0" in pair:
-            raise InvalidInput(f"{whose}: {name[:40]!r} cannot be the name of an environment variable")
+            message = f"{whose}: {name[:40]!r} cannot be the name of an environment variable"
+            raise InvalidInput(message, hint='NAME = "VALUE"')
         if size >= MAX_VARIABLE_BYTES or total > MAX_ENVIRONMENT_BYTES:
-            raise InvalidInput(f"{whose}: the environment is too large at {name[:40]!r} ({total} bytes)")
+            message = f"{whose}: the environment is too large at {name[:40]!r} ({total} bytes)"
+            raise InvalidInput(message, hint="keep large values in a file, and mount it: volumes")
         pairs.append(pair)
     return pairs
 
@@ -158,11 +160,16 @@ def process_json(
     return msgspec.json.encode(_process(argv, env, cwd, user, granted, terminal=terminal))
 
 
+def check_working_dir(path: str | None) -> None:
+    """Raises InvalidInput."""
+    if path is not None and (not path.startswith("/") or "\0" in path):
+        raise InvalidInput(f"working directory {path!r} is not an absolute path", hint='working_dir = "/"')
+
+
 def _process(
     argv: Sequence[str], env: Sequence[str], cwd: str, user: User, granted: Sequence[str], *, terminal: bool
 ) -> dict[str, Any]:
-    if not cwd.startswith("/") or "\0" in cwd:
-        raise InvalidInput(f"working directory {cwd!r} is not an absolute path", hint='working_dir = "/"')
+    check_working_dir(cwd)
     held = list(granted) if user.uid == 0 else []
     own_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # even root may lack the right to raise it
     soft, hard = (min(limit, own_hard) if own_hard >= 0 else limit for limit in OPEN_FILES)

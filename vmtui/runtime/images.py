@@ -81,7 +81,7 @@ class ImageStore:
 
         Raises InvalidInput: not a reference.
         """
-        return self._recall(parse(reference))
+        return self.recall(parse(reference))
 
     async def pull(self, reference: str, report: Report) -> Image:
         """Resolve the reference anew, and fetch what changed.
@@ -100,7 +100,8 @@ class ImageStore:
         except (OSError, msgspec.DecodeError):
             return None
 
-    def _recall(self, reference: Reference) -> Image | None:
+    def recall(self, reference: Reference) -> Image | None:
+        """As `lookup`, of a reference that has been read."""
         found = self._remembered(reference)
         if found is None or not all(self._layers.has(diff_id) for diff_id in found.diff_ids):
             return None
@@ -124,7 +125,7 @@ class ImageStore:
         sweep(work)
         try:
             async with claim(place, timeout=WAIT_S) as fd:
-                known = self._recall(reference)
+                known = self.recall(reference)
                 if known is not None and not again:
                     return known  # another fetched it while this one waited
                 origin = ""
@@ -140,6 +141,8 @@ class ImageStore:
                 else:
                     resolved = await _copy(reference, place, fd, report)
                 return await self._take(reference, resolved, origin, report)
+        except InvalidInput as fault:
+            raise _named(fault, reference) from fault
         except OSError as error:
             raise host_error(error, f"image {reference}") from error
 
@@ -166,10 +169,18 @@ class ImageStore:
         record = self._record(reference)
         make_private(record.parent)
         write_atomic(record, msgspec.json.encode(remembered))
-        image = self._recall(reference)
+        image = self.recall(reference)
         if image is None:
             raise OperationFailed(f"image {reference}: its layers were removed while it was fetched")
         return image
+
+
+def _named(fault: InvalidInput, reference: Reference) -> InvalidInput:
+    """The same, naming the image, with a command that shows it."""
+    known = str(reference) in fault.message or (reference.path is not None and str(reference.path) in fault.message)
+    message = fault.message if known else f"image {reference}: {fault.message}"
+    look = f"apt-cache show {reference.details}" if reference.transport == "deb" else f"skopeo inspect {reference}"
+    return InvalidInput(message, hint=fault.hint or look, details=fault.details)
 
 
 def _key(reference: Reference) -> str:
@@ -243,6 +254,12 @@ EXPLANATIONS: tuple[tuple[str, type[Fault], str, str], ...] = (
         "skopeo inspect --raw {reference}",
     ),
     (
+        r"digest did not match",
+        InvalidInput,
+        "image {reference} is damaged: a layer does not have the digest that its manifest names",
+        "skopeo inspect {reference}",
+    ),
+    (
         r"(unauthorized|authentication required|denied|status code 40[13]|403 \(Forbidden\))",
         OperationFailed,
         "registry {host} does not let us read {reference}",
@@ -266,7 +283,7 @@ EXPLANATIONS: tuple[tuple[str, type[Fault], str, str], ...] = (
 
 def _explain(fault: CommandFailed, reference: Reference) -> Fault:
     said = fault.details
-    table = EXPLANATIONS if reference.transport == "docker" else EXPLANATIONS[:4]
+    table = EXPLANATIONS if reference.transport == "docker" else EXPLANATIONS[:5]
     for pattern, kind, message, hint in table:
         if re.search(pattern, said, re.IGNORECASE):
             names = {

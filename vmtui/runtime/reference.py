@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 
@@ -14,6 +15,7 @@ DEFAULT_REGISTRY = "docker.io"
 LOCAL = ("oci", "oci-archive", "docker-archive", "dir")  # followed by a path
 TRANSPORTS = ("docker", *LOCAL, "docker-daemon", "containers-storage", "deb")
 MAX_LENGTH = 4096
+EXAMPLES = "write one such as docker://docker.io/library/nginx:latest, oci:FOLDER:TAG or deb:busybox-static"
 
 # distribution/reference, grammar of a repository's name, tag and digest
 LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -62,15 +64,15 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 def parse(text: str) -> Reference:
     """Raises InvalidInput: empty, an unknown transport, not a name."""
     if not text.strip():
-        raise InvalidInput("the image reference is empty", hint='write one such as "deb:busybox-static"')
+        raise InvalidInput("the image reference is empty", hint=EXAMPLES)
     if len(text) > MAX_LENGTH or not text.isprintable() or text != text.strip():
-        raise InvalidInput(f"{text[:200]!r} is not an image reference")
+        raise InvalidInput(f"{text[:200]!r} is not an image reference", hint=EXAMPLES)
     transport, colon, details = text.partition(":")
     if colon and transport in TRANSPORTS:
         if transport == "docker":
             return _named(details.removeprefix("//"), text)
         if not details:
-            raise InvalidInput(f"image reference {text!r} names nothing after {transport}:")
+            raise InvalidInput(f"image reference {text!r} names nothing after {transport}:", hint=EXAMPLES)
         if transport in LOCAL:
             path, separator, rest = (details, "", "") if transport == "dir" else details.partition(":")
             details = f"{Path(path).absolute()}{separator}{rest}"
@@ -107,7 +109,8 @@ def require_local(reference: Reference) -> None:
     if path is None:
         return
     if not path.exists():
-        raise NotFound(f"image {reference}: no such file or folder: {path}")
+        raise NotFound(f"image {reference}: no such file or folder: {path}", hint=f"ls -l {quote(str(path))}")
     wants_folder = reference.transport in ("oci", "dir")
     if not (path.is_dir() if wants_folder else path.is_file()):
-        raise InvalidInput(f"image {reference}: {path} is not a {'folder' if wants_folder else 'file'}")
+        kind = "folder" if wants_folder else "file"
+        raise InvalidInput(f"image {reference}: {path} is not a {kind}", hint=f"ls -l {quote(str(path))}")

@@ -63,7 +63,8 @@ def _id(text: str) -> int | None:
     if not (text.isascii() and text.isdecimal()):
         return None
     if len(text) > 10 or int(text) > MAX_ID:
-        raise InvalidInput(f"user or group {text[:20]} is above {MAX_ID}, the last id of a container")
+        message = f"user or group {text[:20]} is above {MAX_ID}, the last id of a container"
+        raise InvalidInput(message, hint='user = "1000"')
     return int(text)
 
 

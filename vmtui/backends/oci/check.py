@@ -7,14 +7,17 @@ from collections.abc import Callable
 from vmtui.backends.oci.options import OciOptions
 from vmtui.backends.oci.volumes import Volumes, require_sources
 from vmtui.core.backend import Context, Desired
-from vmtui.core.errors import Fault, InvalidInput
+from vmtui.core.errors import Fault, InvalidInput, problem_of
 from vmtui.core.resource import Problem
 from vmtui.core.specs import ContainerSpec
 from vmtui.host.process import which
 from vmtui.runtime import bundle, capabilities, seccomp, signals
 from vmtui.runtime.cgroups import hierarchies, mode
+from vmtui.runtime.images import ImageStore
 from vmtui.runtime.oci_runtime import choose
+from vmtui.runtime.reference import parse, require_local
 
+FETCHERS = {"deb": ("apt-get", "dpkg-deb")}
 LEAST_MEMORY = 6 << 20  # what runc itself needs to get a container going; Docker refuses less too
 
 
@@ -36,7 +39,16 @@ def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
         choose(options.runtime, mode(hierarchies()))
         which("conmon")
 
+    def image() -> None:
+        reference = parse(spec.image)
+        if ImageStore(context.paths.cache).recall(reference) is None:
+            require_local(reference)
+            for tool in FETCHERS.get(reference.transport, ("skopeo",)):
+                which(tool)
+
     questions: list[tuple[str, Callable[[], object]]] = [
+        ("image", image),
+        ("working-dir", lambda: bundle.check_working_dir(spec.working_dir)),
         ("missing-source", lambda: require_sources(spec.volumes)),
         ("volume-name", volumes),
         ("memory", memory),
@@ -51,7 +63,7 @@ def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
         try:
             ask()
         except Fault as fault:
-            problems.append(Problem(code=code, message=f"{desired.ref}: {fault.message}", hint=fault.hint))
+            problems.append(problem_of(fault, f"{desired.ref}: {fault.message}", code=code))
         except OSError as error:
-            problems.append(Problem(code=code, message=f"{desired.ref}: {error}"))
+            problems.append(Problem(code=code, message=f"{desired.ref}: {error}", hint="vmtui doctor"))
     return problems

@@ -123,7 +123,8 @@ class Launch:
                 )
             except OperationFailed as fault:
                 said = containers.last_error() or fault.details
-                raise OperationFailed(f"{places.ref} cannot be started: {said or fault}", details=said) from fault
+                message = f"{places.ref} cannot be started: {said or fault}"
+                raise OperationFailed(message, hint=_remedy(said)) from fault
 
     def _assemble(self, state: RunState, trees: tuple[Hierarchy, ...], userns_fd: int | None) -> bytes:
         """Mount everything, in the namespace's thread; returns config.json."""
@@ -211,6 +212,13 @@ def rotate(places: Places, limit_bytes: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if places.log.stat().st_size >= limit_bytes // 2:
             places.log.replace(places.old_log)
+
+
+def _remedy(said: str) -> str:
+    """What mends a start that the runtime refused."""
+    if "executable file not found" in said or "exec:" in said:
+        return 'set command = ["PROGRAM", …] to one that the image has'
+    return "vmtui doctor"
 
 
 def tail_of(log: Path) -> str:

@@ -37,7 +37,7 @@ class Volumes:
     def path(self, profile: str, name: str) -> Path:
         """Where its data is. Raises InvalidInput."""
         if not NAME.fullmatch(name):
-            raise InvalidInput(f"volume {name!r}: {NAME_RULE}")
+            raise InvalidInput(f"volume {name!r}: {NAME_RULE}", hint='volumes = ["data:/srv"], or a path with a slash')
         return self._root / profile / name / DATA
 
     def ensure(self, profile: str, name: str) -> Path:
@@ -103,7 +103,8 @@ class Binder:
                 hint='set userns = "host" in its [oci] table',
             ) from error
         except OSError as error:
-            raise NotFound(f"{source} cannot be mounted on {target}: {error.strerror}") from error
+            message = f"{source} cannot be mounted on {target}: {error.strerror}"
+            raise NotFound(message, hint=f"ls -ld {source}") from error
         try:
             place.mkdir() if source.is_dir() else place.touch()
             syscalls.move_mount(fd, str(place))
