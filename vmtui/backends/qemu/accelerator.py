@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -77,6 +78,16 @@ def choose(host: Host, wanted: str) -> Accelerator:
             f"{host.program} runs no guest: {host.tcg}", hint="apt-get install --reinstall qemu-system-x86"
         )
     return Accelerator(TCG, "asked for" if wanted == TCG else f"no KVM: {host.kvm}")
+
+
+def mend_kvm() -> str:
+    """The command, or the step, that gives this host a KVM."""
+    node = Path("/dev/kvm")
+    if not node.exists():
+        return "modprobe -a kvm-intel kvm-amd, and enable virtualization in the firmware"
+    if not os.access(node, os.R_OK | os.W_OK):
+        return "usermod -aG kvm $USER, and log in again"
+    return "a host with VMX or SVM; in a cloud, an instance type with nested virtualization"
 
 
 def _node() -> str:

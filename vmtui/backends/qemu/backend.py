@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -104,7 +105,7 @@ class QemuBackend(Backend[VmSpec]):
         facts = (("qemu", host.version), ("accelerator", chosen.name), ("why", chosen.why))
         slow = chosen.name == accelerator.TCG
         summary = f"QEMU {host.version} with {'TCG, in software' if slow else 'KVM'}"
-        problems = (Problem(code="no-kvm", message=chosen.why, hint="vmtui doctor"),) if slow else ()
+        problems = (Problem(code="no-kvm", message=chosen.why, hint=accelerator.mend_kvm()),) if slow else ()
         return Probe(backend=self.name, kind=self.kind, usable=True, summary=summary, problems=problems, facts=facts)
 
     async def scan(self) -> Sequence[Status]:
@@ -120,8 +121,13 @@ class QemuBackend(Backend[VmSpec]):
         try:
             runstate = await qmp.status(self._socket(ref, "qmp"), timeout=ANSWER_S)
         except OperationFailed as fault:
-            if state.observe(self.context.resource_dir(ref)).phase not in UP:  # it ended meanwhile
-                return await self.inspect(ref)
+            seen = state.observe(self.context.resource_dir(ref))
+            if seen.process is None or not seen.process.alive:  # it ended meanwhile
+                await launch.noted(self.context.resource_dir(ref) / state.RUN)
+                ended = self._observe(ref)
+                if ended is None:
+                    raise NotFound(f"{ref} does not exist") from None
+                return ended
             problem = Problem(code="no-answer", message=fault.message, hint=f"vmtui restart {ref}")
             return msgspec.structs.replace(status, facts=facts, problems=(*status.problems, problem))
         phase, problems = status.phase, status.problems
@@ -227,7 +233,15 @@ class QemuBackend(Backend[VmSpec]):
             if (folder / state.RUN).is_dir():
                 await launch.end(folder, reap=False)
             launch.remove_sockets(self.context.runtime_dir(ref))
-            self._records.remove(ref)
+            for left in (2, 1, 0):
+                try:
+                    self._records.remove(ref)
+                    break
+                except OSError as error:
+                    # A parent that nobody waits for any more may just be writing its last file.
+                    if error.errno != errno.ENOTEMPTY or not left:
+                        raise
+                    await asyncio.sleep(0.1)
         except OSError as error:
             raise OperationFailed(f"cannot remove {error.filename}: {error.strerror}") from error
 
@@ -290,7 +304,7 @@ class QemuBackend(Backend[VmSpec]):
                 user=command.uid_of(ref.token(self.context.workspace)) if os.geteuid() == 0 else None,
             )
             report(Progress(message=f"starting qemu with {chosen.name}"))
-            await launch.spawn(run, folder / state.LOG, command.argv(plan))
+            await launch.spawn(ref, run, folder / state.LOG, command.argv(plan))
             await launch.wait_up(ref, run, self.context.runtime_dir(ref))
         except BaseException as error:
             await asyncio.shield(self._undo_start(ref, folder))

@@ -68,23 +68,40 @@ def prepare(context: Context, ref: Ref, launch: state.Launch) -> Path:
     return run
 
 
-async def spawn(run: Path, log: Path, argv: Sequence[str]) -> None:
-    """Start the parent in a session of its own, child of nobody here. Raises MissingCapability, OSError."""
-    process = await asyncio.create_subprocess_exec(
-        which("setsid"),
-        "--fork",
-        "/bin/sh",
-        str(PARENT),
-        str(run),
-        str(log),
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/", "LC_ALL": "C"},
-    )
-    await process.wait()
+async def spawn(ref: Ref, run: Path, log: Path, argv: Sequence[str]) -> None:
+    """Start the parent in a session of its own, child of nobody here; once its file is there, let it start QEMU.
+
+    Raises MissingCapability, OperationFailed, OSError; then, as when this process dies, the parent ends by itself.
+    """
+    reading, writing = os.pipe()
+    try:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                which("setsid"),
+                "--fork",
+                "/bin/sh",
+                str(PARENT),
+                str(run),
+                str(log),
+                *argv,
+                stdin=reading,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/", "LC_ALL": "C"},
+            )
+        finally:
+            os.close(reading)
+        await process.wait()
+        deadline = time.monotonic() + START_S
+        while not (run / state.PARENT).exists():
+            if time.monotonic() > deadline:
+                raise OperationFailed(f"the parent of {ref} did not start within {START_S:g} s")
+            await asyncio.sleep(POLL_S / 4)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writing, b"go\n")
+    finally:
+        os.close(writing)
 
 
 async def wait_up(ref: Ref, run: Path, sockets: Path) -> None:

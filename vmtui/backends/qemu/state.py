@@ -94,8 +94,10 @@ def observe(folder: Path) -> Observed:
     run = folder / RUN
     parent, process = identity(run / PARENT), identity(run / PROCESS)
     launch = load(run / LAUNCH, Launch)
-    watched = parent is not None and parent.alive
-    if process is not None and process.alive:
+    watched = parent is not None and parent.alive  # looked at before the files that it writes
+    # A process that has just ended has not until its parent has noted how.
+    ending_now = process is not None and watched and not (run / EXIT).exists()
+    if process is not None and (process.alive or ending_now):
         return Observed(
             phase=Phase.PAUSED if (run / PAUSED).exists() else Phase.RUNNING,
             process=process,
