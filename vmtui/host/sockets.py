@@ -34,6 +34,11 @@ def obstacle(address: str, port: int, protocol: str) -> str | None:
     return None
 
 
+def look(port: int, protocol: str) -> str:
+    """The command that shows what is in the way of a port: its holder, or else the addresses that there are."""
+    return f"ss -Htulnp 'sport = :{port}'" if any(_inodes(port, protocol)) else "ip -brief address"
+
+
 def holder(port: int, protocol: str) -> str | None:
     """The process that has the port, as "nginx (pid 4242)"; None if it cannot be seen."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(port, protocol)}

@@ -190,7 +190,7 @@ def _disk(spec: DiskSpec) -> Iterator[Finding]:
 
 def _vm(spec: VmSpec) -> Iterator[Finding]:
     if spec.initrd is not None and spec.rootfs is not None:
-        yield ("initrd",), "rootfs is made into the initrd; only one of them can be given", ""
+        yield ("initrd",), "rootfs is made into the initrd; only one of them can be given", "remove initrd or rootfs"
     for field in ("initrd", "rootfs", "cmdline"):
         if getattr(spec, field) and spec.kernel is None:
             yield (field,), f"{field} needs kernel", 'add kernel = "deb:linux-image-cloud-amd64"'

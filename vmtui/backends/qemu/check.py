@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vmtui.core.backend import Desired
 from vmtui.core.errors import Conflict, Fault, InvalidInput, NotFound
 from vmtui.core.specs import NetworkMode, VmSpec
 from vmtui.host import apt
+from vmtui.host.files import open_regular
 from vmtui.host.process import which
 from vmtui.runtime.bundle import checked_environment
 from vmtui.runtime.reference import parse, require_local
@@ -46,7 +48,8 @@ def faults(desired: Desired[VmSpec]) -> Iterator[Fault]:
     if options.machine == MICROVM and device_count(spec) > MICROVM_TRANSPORTS:
         yield InvalidInput(f"machine microvm takes {MICROVM_TRANSPORTS} devices", hint='set machine = "q35"')
     if len(cmdline(spec, MICROVM).encode()) > kernel.COMMAND_LINE_MAX:
-        yield InvalidInput(f"cmdline is longer than the {kernel.COMMAND_LINE_MAX} bytes that a kernel takes")
+        message = f"cmdline is longer than the {kernel.COMMAND_LINE_MAX} bytes that a kernel takes"
+        yield InvalidInput(message, hint="shorten cmdline")
     if spec.ports and not spec.networks and spec.network_mode is NetworkMode.NONE:
         yield InvalidInput("ports need a network", hint='set networks, or network_mode = "user"')
     texts = (spec.cmdline, *(spec.command or ()), spec.hostname or "")
@@ -80,13 +83,14 @@ def _raised(act: Any) -> Iterator[Fault]:
 
 def _readable(path: str) -> Iterator[Fault]:
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(Path(path)) as file:
             empty = not file.read(1)
     except OSError as error:
-        yield InvalidInput(f"cannot read initrd {path}: {error.strerror}")
+        reason = (error.strerror or "").lower()
+        yield InvalidInput(f"cannot read initrd {path}: {reason}", hint=f"ls -l {shlex.quote(path)}")
     else:
         if empty:
-            yield InvalidInput(f"initrd {path} is empty")
+            yield InvalidInput(f"initrd {path} is empty", hint=f"ls -l {shlex.quote(path)}")
 
 
 async def host_faults(

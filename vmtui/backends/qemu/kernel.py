@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from vmtui.backends.qemu import packages
 from vmtui.core.backend import Report
 from vmtui.core.errors import InvalidInput
+from vmtui.host.files import open_regular
 
 DEB = "deb:"
 REAL_PACKAGE = r"linux-image-\d.*"  # what the metapackages linux-image-*-amd64 depend on
@@ -58,10 +60,11 @@ def of_file(image: Path) -> Kernel:
 def release_of(image: Path) -> str:
     """The release that a bzImage says it is, as `uname -r` would. Raises InvalidInput."""
     try:
-        with image.open("rb") as file:
+        with open_regular(image) as file:
             head = file.read(READ_BYTES)
     except OSError as error:
-        raise InvalidInput(f"cannot read kernel {image}: {error.strerror}") from None
+        hint = f"ls -l {shlex.quote(str(image))}"
+        raise InvalidInput(f"cannot read kernel {image}: {(error.strerror or '').lower()}", hint=hint) from None
     if (
         len(head) < HEADER + 0x20
         or head[HEADER : HEADER + 4] != MAGIC
@@ -73,7 +76,10 @@ def release_of(image: Path) -> str:
         )
     (protocol,) = struct.unpack_from("<H", head, HEADER + 4)
     if protocol < OLDEST_PROTOCOL:
-        raise InvalidInput(f"kernel {image} is too old: boot protocol {protocol >> 8}.{protocol & 0xFF:02}")
+        raise InvalidInput(
+            f"kernel {image} is too old: boot protocol {protocol >> 8}.{protocol & 0xFF:02}",
+            hint='set kernel = "deb:linux-image-cloud-amd64"',
+        )
     (pointer,) = struct.unpack_from("<H", head, VERSION_POINTER)
     if not pointer or pointer >= (head[SETUP_SECTS] or 4) * 512:
         return ""

@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from vmtui.core.resource import Ref
 from vmtui.core.units import Publish
 from vmtui.host.files import write_atomic
 from vmtui.host.process import ProcessId, which
+from vmtui.host.sockets import look, obstacle
 
 PARENT = Path(__file__).with_name("parent.sh")
 START_S = 30.0
@@ -36,18 +36,9 @@ ALIVE = frozenset(
 def require_free(ports: Iterable[Publish]) -> None:
     """Raises Conflict: a host port that QEMU is to listen on is taken."""
     for port in ports:
-        kind = socket.SOCK_DGRAM if port.protocol == "udp" else socket.SOCK_STREAM
-        with socket.socket(socket.AF_INET, kind) as probe:
-            if kind is socket.SOCK_STREAM:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
-            try:
-                probe.bind((port.host_address, port.host_port))
-            except OSError as error:
-                where = f"{port.host_address}:{port.host_port}/{port.protocol}"
-                raise Conflict(
-                    f"host port {where} cannot be had: {(error.strerror or 'refused').lower()}",
-                    hint=f"ss -lnp 'sport = :{port.host_port}'",
-                ) from None
+        reason = obstacle(port.host_address, port.host_port, port.protocol)
+        if reason is not None:
+            raise Conflict(reason, hint=look(port.host_port, port.protocol))
 
 
 def prepare(context: Context, ref: Ref, launch: state.Launch) -> Path:

@@ -279,7 +279,8 @@ class TapBackend(Backend[NetworkSpec]):
         for at, publish in enumerate(lease.publish):
             twice = any(_collide(publish, other) for other in lease.publish[:at])
             if twice:
-                raise Conflict(f"{lease.consumer} publishes host port {publish.host_port}/{publish.protocol} twice")
+                message = f"{lease.consumer} publishes host port {publish.host_port}/{publish.protocol} twice"
+                raise Conflict(message, hint=f"remove one {publish} from ports")
             if (*mine, publish) in listing.published:
                 continue
             for bridge, mark, other in listing.published:
@@ -289,7 +290,7 @@ class TapBackend(Backend[NetworkSpec]):
                     raise Conflict(f"{lease.consumer}: {message}", hint="nft list table inet vmtui")
             reason = sockets.obstacle(publish.host_address, publish.host_port, publish.protocol)
             if reason is not None:
-                hint = f"ss -Htulnp 'sport = :{publish.host_port}'"
+                hint = sockets.look(publish.host_port, publish.protocol)
                 raise Conflict(f"{lease.consumer}: {reason}", hint=hint)
 
     async def _plug(self, network: Network, lease: Lease) -> None:

@@ -109,6 +109,9 @@ def save(directory: Path, book: Book) -> None:
     write_atomic(directory / FILE, to_json(book))
 
 
+EXAMPLE = 'write it as in subnet = "10.88.0.0/24"'
+
+
 def explicit(spec: NetworkSpec) -> ipaddress.IPv4Network | None:
     """The subnet that a spec names. Raises InvalidInput."""
     if spec.subnet is None:
@@ -116,11 +119,12 @@ def explicit(spec: NetworkSpec) -> ipaddress.IPv4Network | None:
     try:
         subnet = ipaddress.IPv4Network(spec.subnet)
     except ValueError as error:
-        raise InvalidInput(f"subnet {spec.subnet!r} is not an IPv4 network: {error}") from None
+        raise InvalidInput(f"subnet {spec.subnet!r} is not an IPv4 network: {error}", hint=EXAMPLE) from None
     if subnet.prefixlen not in PREFIXES:
-        raise InvalidInput(f"subnet {subnet}: the prefix must be between /{PREFIXES[0]} and /{PREFIXES[-1]}")
+        message = f"subnet {subnet}: the prefix must be between /{PREFIXES[0]} and /{PREFIXES[-1]}"
+        raise InvalidInput(message, hint=EXAMPLE)
     if subnet.is_multicast or subnet.is_loopback or subnet.is_unspecified or subnet.is_link_local:
-        raise InvalidInput(f"subnet {subnet} is reserved for other uses")
+        raise InvalidInput(f"subnet {subnet} is reserved for other uses", hint=EXAMPLE)
     return subnet
 
 
@@ -131,9 +135,11 @@ def gateway_of(spec: NetworkSpec, subnet: ipaddress.IPv4Network) -> str:
     try:
         gateway = ipaddress.IPv4Address(spec.gateway)
     except ValueError:
-        raise InvalidInput(f"gateway {spec.gateway!r} is not an IPv4 address") from None
+        raise InvalidInput(
+            f"gateway {spec.gateway!r} is not an IPv4 address", hint=f'gateway = "{subnet[1]}"'
+        ) from None
     if gateway not in subnet or gateway in (subnet.network_address, subnet.broadcast_address):
-        raise InvalidInput(f"gateway {gateway} is not a host address of {subnet}")
+        raise InvalidInput(f"gateway {gateway} is not a host address of {subnet}", hint=f'gateway = "{subnet[1]}"')
     return str(gateway)
 
 

@@ -35,5 +35,6 @@ def host_name(text: str, what: str) -> str:
     """A host name or domain as RFC 1123 has it, in lower case. Raises InvalidInput."""
     lowered = text.lower()
     if not HOST_NAME.fullmatch(lowered):
-        raise InvalidInput(f"{what} {text!r} is not a host name (a-z, 0-9, - and dots)")
+        hint = f'{what.rpartition(" ")[2]} = "lab"'
+        raise InvalidInput(f"{what} {text!r} is not a host name (a-z, 0-9, - and dots)", hint=hint)
     return lowered

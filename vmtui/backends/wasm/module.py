@@ -24,7 +24,7 @@ def read(path: Path) -> bytes:
                 hint="build it for the target wasm32-wasip1",
             )
         if data[4:8] != MODULE_VERSION:
-            raise InvalidInput(f"{path} is WebAssembly of an unknown version")
+            raise InvalidInput(f"{path} is WebAssembly of an unknown version", hint=f"file {path}")
         return data
     if not _is_text(data):
         raise InvalidInput(
@@ -45,7 +45,7 @@ def _read_bounded(path: Path) -> bytes:
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}", hint=f"ls -l {path}") from None
     if len(data) > MAX_MODULE_BYTES:
-        raise InvalidInput(f"{path} is larger than {MAX_MODULE_BYTES >> 20} MiB")
+        raise InvalidInput(f"{path} is larger than {MAX_MODULE_BYTES >> 20} MiB", hint=f"ls -lh {path}")
     return data
 
 

@@ -18,6 +18,11 @@ from vmtui.wire.lines import Message, WireError, decode
 
 TIMEOUT_S = 240.0  # two compilations and a start, each bounded by the program itself
 PLACE = re.compile(r"--> <anon>:(\d+:\d+)")  # wasmtime's errors about text
+HINTS = {
+    "no-entrypoint": 'set entrypoint = "NAME" to a function that the module exports',
+    "memory": 'set memory = "SIZE" to what the module needs',
+    "volume": "set volumes to folders that are there",
+}
 USER_NAMESPACES = "sysctl kernel.unprivileged_userns_clone=1, or run vmtui as root"
 
 
@@ -87,7 +92,8 @@ async def _call(verb: str, launch: Launch, paths: Paths, source: Path | str) -> 
     try:
         answer = decode(done.stdout)
     except WireError:
-        raise OperationFailed(f"the sandbox program failed with code {done.code}", details=tail(done.stderr)) from None
+        message = f"the sandbox program failed with code {done.code}"
+        raise OperationFailed(message, hint="vmtui doctor", details=tail(done.stderr)) from None
     if done.code == 0 and answer.get("event") == "done":
         return msgspec.convert(answer, Done)
     raise fault(answer, source)
@@ -102,14 +108,13 @@ def fault(answer: Message, source: Path | str) -> Fault:
     if code == "invalid-module":
         found = PLACE.search(text)
         where = f"{source}:{found[1]}" if found else str(source)
+        hint = f"correct line {found[1].partition(':')[0]} of {source}" if found else f"file {source}"
         cause = text.partition("Caused by:")[2].strip().split("\n")[-1].strip()
-        return InvalidInput(f"{where}: {brief}{f': {cause}' if cause else ''}", details=details)
-    if code in ("no-entrypoint", "memory"):
-        return InvalidInput(f"{source} {brief}")
-    if code == "volume":
-        return InvalidInput(brief)
+        return InvalidInput(f"{where}: {brief}{f': {cause}' if cause else ''}", hint=hint, details=details)
+    if code in HINTS:
+        return InvalidInput(f"{source} {brief}" if code != "volume" else brief, hint=HINTS[code])
     if code == "isolation":
         return MissingCapability(f"the sandbox cannot be isolated: {brief}", hint=USER_NAMESPACES)
     if code in ("timeout", "died") and "compiling" in brief:
-        return InvalidInput(f"{source}: {brief}")
-    return OperationFailed(f"{source}: {brief}", details=details)
+        return InvalidInput(f"{source}: {brief}", hint=f"ls -lh {source}")
+    return OperationFailed(f"{source}: {brief}", hint="vmtui doctor", details=details)
