@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
@@ -21,11 +22,13 @@ from vmtui.engine.plan import Plan, Step, make_steps
 from vmtui.engine.registry import Registry
 from vmtui.engine.store import Applied, Intent, Store, with_options
 from vmtui.engine.wiring import Wiring
+from vmtui.host.process import running
 
 Emit = Callable[[Event], None]
 Undo = tuple[Ref, str, Callable[[], Awaitable[None]]]
 MOST_AT_ONCE = 24
 DEFAULT_GRACE_S = 10.0
+REAP_ENDS_S = 5.0
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -90,6 +93,18 @@ class Operations:
         if row is not None and ref.kind.runs:
             await self.wiring.detach(row.desired, forget=True)
         self.store.remove(ref)
+        if ref.kind.runs:
+            await self._dismiss(ref)
+
+    async def _dismiss(self, ref: Ref) -> None:
+        """End those who wait to act on the end of what is gone now, so that they do not outlive its removal.
+
+        They change nothing without the lock, which is ours.
+        """
+        context = self.registry.context
+        for process in running(context.reap_argv(ref)[1:], context.paths.environment()):
+            process.signal(signal.SIGKILL)
+            await process.wait(REAP_ENDS_S)
 
 
 def grace(desired: Desired[Any]) -> float:

@@ -281,6 +281,22 @@ class ProcessId:
             await self.wait(10.0)
 
 
+def running(arguments: Sequence[str], variables: Mapping[str, str]) -> list[ProcessId]:
+    """Live processes, but this one, whose command ends with `arguments` and whose environment has `variables`."""
+    command = os.fsencode("\0".join(["", *arguments, ""]))
+    wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):  # gone, or another user's
+            if Path(entry.path, "cmdline").read_bytes().endswith(command):
+                process = ProcessId.of(int(entry.name))
+                if process is not None and wanted <= set(Path(entry.path, "environ").read_bytes().split(b"\0")):
+                    found.append(process)
+    return found
+
+
 def _stat(pid: int) -> int | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
