@@ -15,7 +15,7 @@ import msgspec
 from vmtui.core.backend import Backend, Desired, Pausable, Progress, Reconnectable, Resizable, Runnable, resized
 from vmtui.core.errors import Fault, NotFound, NotPermitted, OperationFailed
 from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
-from vmtui.core.lifecycle import Action, Phase
+from vmtui.core.lifecycle import UP, Action, Phase
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Workload
 from vmtui.engine.plan import Plan, Step, make_steps
@@ -66,6 +66,9 @@ class Operations:
         if not isinstance(backend, Runnable):
             raise NotPermitted(f"{desired.ref}: backend {backend.name} cannot start it")
         self.store.set_intent(desired.ref, Intent.UP)
+        if (await backend.inspect(desired.ref)).phase in UP:
+            return  # a restart policy was faster
+        await self.wiring.detach(desired, forget=False)  # ports of its last run may linger
         attachments = await self.wiring.attach(desired)
         try:
             await backend.start(desired.ref, attachments, report)
@@ -89,9 +92,9 @@ class Operations:
             if isinstance(backend, Runnable):
                 with contextlib.suppress(NotFound):
                     await backend.stop(ref, grace_s=grace(row.desired))
-        await backend.delete(ref, purge=purge)
         if row is not None and ref.kind.runs:
-            await self.wiring.detach(row.desired, forget=True)
+            await self.wiring.detach(row.desired, forget=True)  # first: what is gone is not asked for its networks again
+        await backend.delete(ref, purge=purge)
         self.store.remove(ref)
         if ref.kind.runs:
             await self._dismiss(ref)
@@ -219,6 +222,8 @@ class Run:
         assert want is not None
         if step.verb == "create":
             mending = change.action not in ("create", "recreate")
+            if was is not None and change.action == Action.CREATE and ref.kind.runs:
+                await act.wiring.detach(was.desired, forget=True)  # it went without us
             await act.create(want, report)
 
             async def unmake() -> None:
