@@ -21,7 +21,7 @@ import pytest
 from tests.support.crash import Tick, killed_at
 from tests.support.guests import busybox_image, drain, inside, small, vm, want
 from tests.support.hostview import HostView
-from vmtui.backends.qemu import command, qmp
+from vmtui.backends.qemu import command, qmp, state
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.core.backend import Attachments, Context, DiskAttachment, ExecRequest, silent
 from vmtui.core.errors import ResourceBusy
@@ -276,7 +276,7 @@ async def test_the_console_has_one_user(backend: QemuBackend, booted: Booted) ->
 
 
 async def test_inspect_asks_qemu_itself_whether_it_is_paused(backend: QemuBackend, booted: Booted) -> None:
-    socket = command.socket_path(str(booted.context.runtime_dir(booted.ref)), "qmp")
+    socket = state.socket_path(str(booted.context.runtime_dir(booted.ref)), "qmp")
     await qmp.execute(socket, "stop")
     try:
         assert (await backend.inspect(booted.ref)).phase is Phase.PAUSED

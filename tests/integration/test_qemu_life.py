@@ -22,7 +22,7 @@ from tests.contract.suite import until
 from tests.support.crash import Tick, killed_at
 from tests.support.guests import KERNEL, inside, small, vm, want
 from tests.support.hostview import HostView
-from vmtui.backends.qemu import command, qmp, state
+from vmtui.backends.qemu import qmp, state
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.backends.qemu.options import QemuOptions
 from vmtui.core.backend import Attachments, Context, DiskAttachment, ExecRequest, silent
@@ -242,7 +242,7 @@ async def test_a_microvm_is_had_for_the_asking(backend: QemuBackend) -> None:
         "microvm (asked for)",
         "asked for",
     )
-    socket_path = command.socket_path(str(backend.context.runtime_dir(REF)), "qmp")
+    socket_path = state.socket_path(str(backend.context.runtime_dir(REF)), "qmp")
     devices = await qmp.execute(socket_path, "query-pci")
     assert devices == []
 

@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from vmtui.backends.qemu import telnet
-from vmtui.backends.qemu.command import port_names, socket_path
+from vmtui.backends.qemu.command import port_names
 from vmtui.backends.qemu.initramfs import SLOTS, Command
+from vmtui.backends.qemu.state import socket_path
 from vmtui.core.errors import InvalidInput, OperationFailed, ResourceBusy
 
 READY = b"vmtui-exec-ready\n"

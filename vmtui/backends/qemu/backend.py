@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -13,19 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from vmtui.backends.qemu import (
-    accelerator,
-    agent,
-    check,
-    command,
-    console,
-    initramfs,
-    kernel,
-    launch,
-    packages,
-    qmp,
-    state,
-)
+from vmtui.backends.qemu import state
 from vmtui.backends.qemu.options import QemuOptions
 from vmtui.backends.records import Record, Records
 from vmtui.core.backend import (
@@ -43,7 +30,6 @@ from vmtui.core.backend import (
     Measurable,
     Pausable,
     Probe,
-    Progress,
     Reconnectable,
     Report,
     Runnable,
@@ -51,31 +37,18 @@ from vmtui.core.backend import (
 )
 from vmtui.core.errors import (
     Fault,
-    InvalidInput,
-    MissingCapability,
     NotFound,
     NotPermitted,
     OperationFailed,
-    problem_of,
 )
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Kind, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import VmSpec
 from vmtui.host.files import write_atomic
 from vmtui.host.process import ProcessId
-from vmtui.runtime import signals
-from vmtui.runtime.images import ImageConfig, ImageStore
-from vmtui.runtime.rootfs import initramfs as image_archive
 
 ANSWER_S = 2.0
 PRESS_AGAIN_S = 1.0
-
-
-class Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """image.json: what `rootfs` was when the VM was made."""
-
-    digest: str
-    command: initramfs.Command
 
 
 class QemuBackend(Backend[VmSpec]):
@@ -93,6 +66,8 @@ class QemuBackend(Backend[VmSpec]):
     # What is there
 
     async def probe(self) -> Probe:
+        from vmtui.backends.qemu import accelerator
+
         try:
             host = await accelerator.examine(self.context.paths.cache)
             chosen = accelerator.choose(host, "auto")
@@ -112,6 +87,8 @@ class QemuBackend(Backend[VmSpec]):
         return [status for ref in self._records.refs() if (status := self._observe(ref)) is not None]
 
     async def inspect(self, ref: Ref) -> Status:
+        from vmtui.backends.qemu import launch, qmp
+
         status = self._observe(ref)
         if status is None:
             raise NotFound(f"{ref} does not exist")
@@ -171,7 +148,7 @@ class QemuBackend(Backend[VmSpec]):
         return self.context.resource_dir(ref).is_dir() and not self._records.foreign(ref)
 
     def _socket(self, ref: Ref, name: str) -> Path:
-        return command.socket_path(str(self.context.runtime_dir(ref)), name)
+        return state.socket_path(str(self.context.runtime_dir(ref)), name)
 
     async def watch(self) -> AsyncIterator[Ref]:
         from vmtui.backends.qemu.watch import Watcher
@@ -183,21 +160,14 @@ class QemuBackend(Backend[VmSpec]):
     # Making and removing
 
     async def check(self, desired: Desired[VmSpec], others: Sequence[Desired[Any]]) -> Sequence[Problem]:
-        running = state.observe(self.context.resource_dir(desired.ref)).phase in UP
-        found = [*check.faults(desired)]
-        found += await check.host_faults(desired, others, self.context.paths.cache, running=running)
-        if (desired.options or QemuOptions()).accel == accelerator.KVM:
-            try:
-                accelerator.choose(await accelerator.examine(self.context.paths.cache), accelerator.KVM)
-            except MissingCapability as fault:
-                found.append(fault)
-        return [
-            problem_of(fault, f"{desired.ref}: {fault.message}")
-            for fault in {fault.message: fault for fault in found}.values()
-        ]
+        from vmtui.backends.qemu import making
+
+        return await making.problems(self.context, desired, others)
 
     async def create(self, desired: Desired[VmSpec], report: Report) -> None:
-        ref, spec, cache = desired.ref, desired.spec, self.context.paths.cache
+        from vmtui.backends.qemu import check, making
+
+        ref, cache = desired.ref, self.context.paths.cache
         record = self._records.read(ref)
         if record is not None and record.complete and record.desired.spec_hash == desired.spec_hash:
             return
@@ -205,18 +175,7 @@ class QemuBackend(Backend[VmSpec]):
             raise fault
         await self.delete(ref, purge=False)
         try:
-            folder = self._records.begin(desired)
-            if spec.kernel is not None:
-                report(Progress(message="looking for the kernel"))
-                await kernel.resolve(spec.kernel, cache, report)
-            if spec.rootfs is not None:
-                image = await ImageStore(cache).ensure(spec.rootfs, report)
-                await packages.busybox(cache, report)
-                size = (await image_archive(image, cache, report)).stat().st_size
-                check.require_memory(spec, size)
-                report(Progress(message="noting the image"))
-                guest = Guest(digest=image.digest, command=_command(spec, image.config))
-                write_atomic(folder / state.IMAGE, msgspec.json.encode(guest))
+            await making.fetch(cache, self._records.begin(desired), desired, report)
             await asyncio.sleep(0)  # where a cancellation that came meanwhile is seen: nothing above may have waited
             self._records.finish(desired)
         except BaseException as error:
@@ -226,6 +185,8 @@ class QemuBackend(Backend[VmSpec]):
             raise
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002  # its disks are not its own
+        from vmtui.backends.qemu import launch
+
         folder = self.context.resource_dir(ref)
         if not self._ours(ref):
             return
@@ -268,101 +229,13 @@ class QemuBackend(Backend[VmSpec]):
         desired, folder = self._made(ref)
         if state.observe(folder).phase in UP:
             return
-        spec, options, cache = desired.spec, desired.options or QemuOptions(), self.context.paths.cache
-        host = await accelerator.examine(self.context.paths.cache)
-        chosen = accelerator.choose(host, options.accel)
-        machine = command.choose_machine(spec, options, chosen.name)
-        found = None if spec.kernel is None else await kernel.resolve(spec.kernel, cache, report)
-        if command.user_network(spec):
-            launch.require_free(spec.ports)
-        await launch.end(folder, reap=False)  # what a start that was cut short may have left
-        run = launch.prepare(
-            self.context,
-            ref,
-            state.Launch(
-                machine=f"{machine.name} ({machine.why})",
-                accelerator=chosen.name,
-                why=chosen.why,
-                qemu=host.version,
-                kernel="" if found is None else f"{found.image} ({found.release})",
-                network="user" if command.user_network(spec) else "",
-                ports=attachments.ports,
-            ),
-        )
-        try:
-            plan = command.Plan(
-                desired=desired,
-                attachments=attachments,
-                program=host.program,
-                release=host.release,
-                machine=machine,
-                accelerator=chosen,
-                sockets=str(self.context.runtime_dir(ref)),
-                token=ref.token(self.context.workspace),
-                kernel=None if found is None else self._kernel(folder, found),
-                initrd=await self._initrd(desired, folder, found, attachments, report),
-                user=command.uid_of(ref.token(self.context.workspace)) if os.geteuid() == 0 else None,
-            )
-            report(Progress(message=f"starting qemu with {chosen.name}"))
-            await launch.spawn(ref, run, folder / state.LOG, command.argv(plan))
-            await launch.wait_up(ref, run, self.context.runtime_dir(ref))
-        except BaseException as error:
-            await asyncio.shield(self._undo_start(ref, folder))
-            if isinstance(error, OSError):
-                raise OperationFailed(f"cannot start {ref}: {error.strerror}") from error
-            raise
-        finally:
-            for name in (state.INITRD, state.KERNEL):  # QEMU has read the one, and has the other open
-                (folder / name).unlink(missing_ok=True)
+        from vmtui.backends.qemu import starting
 
-    async def _undo_start(self, ref: Ref, folder: Path) -> None:
-        await launch.end(folder, reap=False)
-        launch.remove_run(folder)
-        launch.remove_sockets(self.context.runtime_dir(ref))
-
-    def _kernel(self, folder: Path, found: kernel.Kernel) -> str:
-        """A link in the VM's own folder: what runs then names nothing that VMs share."""
-        link = folder / state.KERNEL
-        link.unlink(missing_ok=True)
-        link.symlink_to(found.image.absolute())
-        return str(link)
-
-    async def _initrd(
-        self,
-        desired: Desired[VmSpec],
-        folder: Path,
-        found: kernel.Kernel | None,
-        attachments: Attachments,
-        report: Report,
-    ) -> str | None:
-        spec, cache = desired.spec, self.context.paths.cache
-        if spec.rootfs is None:
-            return spec.initrd
-        guest = self._guest(folder, desired.ref)
-        image = await ImageStore(cache).ensure(spec.rootfs, report)
-        if image.digest != guest.digest:
-            hint = f"vmtui rm {desired.ref}, and apply the profile again"
-            raise NotPermitted(f"image {spec.rootfs} is no longer the one that {desired.ref} was made from", hint=hint)
-        base, busybox = await image_archive(image, cache, report), await packages.busybox(cache, report)
-        await asyncio.to_thread(
-            initramfs.write,
-            folder / state.INITRD,
-            base,
-            busybox,
-            None if found is None else found.modules,
-            spec.hostname or desired.ref.name,
-            guest.command,
-            dhcp=bool(attachments.ports) or command.user_network(spec),
-        )
-        return str(folder / state.INITRD)
-
-    def _guest(self, folder: Path, ref: Ref) -> Guest:
-        guest = state.load(folder / state.IMAGE, Guest)
-        if guest is None:
-            raise NotPermitted(f"{ref} has lost {folder / state.IMAGE}", hint=f"vmtui rm {ref}")
-        return guest
+        await starting.start(self.context, desired, folder, attachments, report)
 
     async def stop(self, ref: Ref, *, grace_s: float) -> None:
+        from vmtui.backends.qemu import launch
+
         _, folder = self._made(ref)
         run, seen = folder / state.RUN, state.observe(folder)
         if seen.phase in UP and seen.process is not None:
@@ -373,6 +246,8 @@ class QemuBackend(Backend[VmSpec]):
         launch.remove_sockets(self.context.runtime_dir(ref))
 
     async def _ask_to_end(self, ref: Ref, run: Path, process: ProcessId, grace_s: float) -> None:
+        from vmtui.backends.qemu import qmp
+
         """Press the power button, and wait. The mark first: however it ends from here on, it was stopped."""
         write_atomic(run / state.STOPPED, b"")
         (run / state.REAP).unlink(missing_ok=True)
@@ -390,17 +265,23 @@ class QemuBackend(Backend[VmSpec]):
             return  # it does not answer: there is nobody to ask
 
     async def kill(self, ref: Ref) -> None:
+        from vmtui.backends.qemu import launch
+
         _, folder = self._made(ref)
         if state.observe(folder).phase in UP:
             (folder / state.RUN / state.STOPPED).unlink(missing_ok=True)
             await launch.end(folder, reap=True)
 
     async def pause(self, ref: Ref) -> None:
+        from vmtui.backends.qemu import qmp
+
         _, folder, _ = self._up(ref)
         await qmp.execute(self._socket(ref, "qmp"), "stop")
         write_atomic(folder / state.RUN / state.PAUSED, b"")
 
     async def resume(self, ref: Ref) -> None:
+        from vmtui.backends.qemu import qmp
+
         _, folder, _ = self._up(ref)
         await qmp.execute(self._socket(ref, "qmp"), "cont")
         (folder / state.RUN / state.PAUSED).unlink(missing_ok=True)
@@ -418,6 +299,8 @@ class QemuBackend(Backend[VmSpec]):
     # Looking in
 
     async def console(self, ref: Ref) -> Terminal:
+        from vmtui.backends.qemu import console
+
         self._up(ref)
         return await console.attach(self._socket(ref, "console"))
 
@@ -432,13 +315,15 @@ class QemuBackend(Backend[VmSpec]):
                 yield line
 
     async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
+        from vmtui.backends.qemu import agent, initramfs, making
+
         desired, folder, _ = self._up(ref)
         if desired.spec.rootfs is None:
             raise NotPermitted(
                 f"{ref} was not booted from an image, so there is no agent of vmtui in it",
                 hint=f"vmtui console {ref}, or SSH where the guest has it",
             )
-        made = self._guest(folder, ref).command
+        made = making.guest_of(folder, ref).command
         wanted = msgspec.structs.replace(
             initramfs.merged(made, dict(request.environment)),
             argv=request.argv,
@@ -450,7 +335,7 @@ class QemuBackend(Backend[VmSpec]):
         )
 
     async def stats(self, ref: Ref) -> Sample:
-        from vmtui.backends.qemu import measure
+        from vmtui.backends.qemu import measure, qmp
 
         desired, _, seen = self._up(ref)
         assert seen.process is not None
@@ -461,22 +346,6 @@ class QemuBackend(Backend[VmSpec]):
         except OperationFailed:
             return sample
         return msgspec.structs.replace(sample, block_read_bytes=read, block_write_bytes=written)
-
-
-def _command(spec: VmSpec, image: ImageConfig) -> initramfs.Command:
-    """What the VM runs: as a container of the same image would. Raises InvalidInput."""
-    argv = (*image.entrypoint, *(image.cmd if spec.command is None else spec.command))
-    variables = dict(pair.partition("=")[::2] for pair in image.env)
-    variables.update(spec.environment)
-    if any("\0" in word for word in (*argv, *variables, *variables.values())):
-        raise InvalidInput(f"image {spec.rootfs} has a command or environment with a NUL byte")
-    return initramfs.Command(
-        argv=argv,
-        environment=tuple(variables.items()),
-        user=image.user,
-        working_dir=image.working_dir,
-        stop_signal=signals.number(image.stop_signal or "SIGTERM"),
-    )
 
 
 _runnable: type[Runnable] = QemuBackend

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from vmtui.backends.qemu.accelerator import KVM, Accelerator
 from vmtui.backends.qemu.initramfs import SLOTS
 from vmtui.backends.qemu.options import QemuOptions
+from vmtui.backends.qemu.state import socket_path
 from vmtui.core.backend import Attachments, Desired
 from vmtui.core.specs import NetworkMode, VmSpec
 
@@ -78,10 +78,6 @@ def user_network(spec: VmSpec) -> bool:
 def uid_of(token: str) -> int:
     """The user that one VM runs as, the same each time, and hardly ever another's."""
     return FIRST_UID + int(token, 16) % UIDS
-
-
-def socket_path(sockets: str, name: str) -> Path:
-    return Path(sockets) / f"{name}.sock"
 
 
 def port_names(slot: int) -> tuple[str, str, str]:

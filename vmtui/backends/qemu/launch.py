@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from vmtui.backends.qemu import qmp, state
-from vmtui.backends.qemu.command import socket_path
 from vmtui.core.backend import Context
 from vmtui.core.errors import Conflict, OperationFailed
 from vmtui.core.resource import Ref
@@ -98,7 +97,7 @@ async def spawn(ref: Ref, run: Path, log: Path, argv: Sequence[str]) -> None:
 async def wait_up(ref: Ref, run: Path, sockets: Path) -> None:
     """Wait until QEMU answers, then confirm the start. Raises OperationFailed with what QEMU said."""
     deadline = time.monotonic() + START_S
-    qmp_socket = socket_path(str(sockets), "qmp")
+    qmp_socket = state.socket_path(str(sockets), "qmp")
     while True:
         if (run / state.EXIT).exists():
             if state.read(run / state.EXIT).strip() == b"0":

@@ -31,6 +31,10 @@ REPORTED = re.compile(r"address (\S{1,15}) ([0-9a-f:]{17}) ([0-9a-fA-F.:]{2,39})
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+def socket_path(sockets: str, name: str) -> Path:
+    return Path(sockets) / f"{name}.sock"
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """launch.json: what one start chose."""
 
