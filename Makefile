@@ -8,7 +8,7 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev procps umoci zsh
+TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev procps umoci zsh
 BENCH_PACKAGES := podman
 
 .PHONY: run test bench down lab setup packages test-packages bench-packages clean
