@@ -25,7 +25,7 @@ COUNT = 65536  # every id that an image can use (16 bits, nobody included)
 # 600100000 at most for useradd's defaults; systemd-nspawn takes 524288-1879048191 by request, so the upper half of the
 # positive 32-bit range is left, below 2^31 for the sake of programs that read ids as signed).
 DEFAULT_FIRST = 0x7000_0000
-DEFAULT_COUNT = 0x0FFF_0000
+DEFAULT_COUNT = 0x0E00_0000  # sandboxes and VMs have their users above
 # What a kernel (before 5.19 for overlayfs, before 5.12 at all) or a file system without idmapped mounts answers.
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
@@ -121,7 +121,7 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
         async with asyncio.timeout(10):
             entered = await holder.stdout.read(1)  # cat answers, so unshare is done
         if not entered:
-            raise OperationFailed("cannot make a user namespace", hint="sysctl user.max_user_namespaces")
+            raise OperationFailed("cannot make a user namespace", hint='set userns = "host" in its [oci] table')
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{holder.pid}/{name}").write_text(f"0 {base} {COUNT}\n")
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -38,7 +38,7 @@ from vmtui.core.resource import Fact, Kind, Problem, Ref, Sample, Status
 from vmtui.core.specs import SandboxSpec
 from vmtui.host.files import write_atomic
 
-FIRST_UID = 0x7E00_0000  # above what distributions, containers and their user namespaces get, below the VMs, below 2**31
+FIRST_UID = 0x7E00_0000  # above the user namespaces of containers, below the VMs, below 2**31
 UIDS = 1 << 24
 STOP_MARGIN_S = 3.0  # for the monitor to write the result, on top of the grace period
 KILL_S = 10.0
