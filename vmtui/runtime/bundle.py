@@ -154,10 +154,22 @@ def config_json(spec: ContainerSpec, image: ImageConfig, place: Placement) -> by
 
 
 def process_json(
-    argv: Sequence[str], env: Sequence[str], cwd: str, user: User, granted: Sequence[str], *, terminal: bool
+    argv: Sequence[str],
+    env: Sequence[str],
+    cwd: str,
+    user: User,
+    granted: Sequence[str],
+    *,
+    terminal: tuple[int, int] | None,
 ) -> bytes:
-    """The `process` of an exec, under the same confinement as the container's first one."""
-    return msgspec.json.encode(_process(argv, env, cwd, user, granted, terminal=terminal))
+    """The `process` of an exec, under the same confinement as the container's first one.
+
+    `terminal` is its size, rows and columns.
+    """
+    process = _process(argv, env, cwd, user, granted, terminal=terminal is not None)
+    if terminal is not None:
+        process["consoleSize"] = {"height": terminal[0], "width": terminal[1]}
+    return msgspec.json.encode(process)
 
 
 def check_working_dir(path: str | None) -> None:

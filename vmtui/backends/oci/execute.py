@@ -114,18 +114,29 @@ class Exec:
 
     async def resize(self, rows: int, columns: int) -> None:
         if self._master_fd is not None:
-            with contextlib.suppress(OSError, ProcessLookupError):
+            with contextlib.suppress(OSError):
                 set_size(self._master_fd, rows, columns)
-                self._process.send_signal(signal.SIGWINCH)  # the runtime then reads the size and passes it on
+                self._process.send_signal(signal.SIGWINCH)  # runc then reads the size and passes it on
+            with contextlib.suppress(OSError, ValueError):
+                self._resize_inside(int(self._pid_file.read_text()), rows, columns)
+
+    def _resize_inside(self, pid: int, rows: int, columns: int) -> None:
+        """crun does not pass it on: set it on the terminal inside, where the command has that as its stdin."""
+        if self._places.cgroup.contains(pid):
+            fd = os.open(f"/proc/{pid}/fd/0", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if os.isatty(fd):
+                    set_size(fd, rows, columns)
+            finally:
+                os.close(fd)
 
     async def wait(self) -> int:
         code = await ended(self._process)
-        if not self._pid_file.exists() and code != 0:
-            said = last_error(self._log)
-            if "permission denied" in said:
-                return CANNOT_RUN
-            if "not found" in said or "no such file" in said:
-                return NOT_FOUND
+        said = last_error(self._log).lower() if code != 0 else ""  # the runtime's own word, not the command's
+        if "permission denied" in said:
+            return CANNOT_RUN
+        if "not found" in said or "no such file" in said:
+            return NOT_FOUND
         return code if code >= 0 else 128 - code
 
     async def aclose(self) -> None:
@@ -149,9 +160,10 @@ class Exec:
             await asyncio.sleep(0.01)
         with contextlib.suppress(OSError, ValueError):
             leader = int(self._pid_file.read_text())
+            below = {process.pid for process in descendants(leader)}
             for pid in self._places.cgroup.pids():  # of this container alone, so that no stale number hits another
                 with contextlib.suppress(ProcessLookupError):
-                    if pid == leader or os.getsid(pid) == leader:  # the runtime makes it a session of its own
+                    if pid == leader or pid in below or os.getsid(pid) == leader:  # runc makes it lead a session
                         os.kill(pid, signal.SIGKILL)
         try:
             await asyncio.wait_for(ended(self._process), 2.0)
@@ -204,7 +216,7 @@ async def start(places: Places, desired: Desired[ContainerSpec], image: ImageCon
         request.working_dir or spec.working_dir or image.working_dir or "/",
         user,
         capabilities.resolve(spec.cap_add, spec.cap_drop),
-        terminal=request.tty,
+        terminal=(request.rows, request.columns) if request.tty else None,
     )
     token = secrets.token_hex(6)
     pid_file, process_file, log = files(places, token)

@@ -21,7 +21,7 @@ from vmtui.core.resource import Port
 from vmtui.core.specs import ContainerSpec
 from vmtui.host.files import read_tail
 from vmtui.host.netns import plug_veth
-from vmtui.host.process import boot_id, tail, which
+from vmtui.host.process import ProcessId, boot_id, tail, which
 from vmtui.runtime import conmon, users
 from vmtui.runtime.bundle import Placement, config_json
 from vmtui.runtime.cgroups import Hierarchy, hierarchies, mode
@@ -47,7 +47,9 @@ class Launch:
         ids: IdRanges,
         *,
         exit_command: Sequence[str] | None = None,
+        borrowed: Sequence[str] = (),
     ) -> None:
+        """`exit_command` in place of the context's; `borrowed` are folders of the host, shown as they are."""
         self._context = context
         self._places = places
         self._desired = desired
@@ -56,6 +58,7 @@ class Launch:
         self._image = image
         self._ports = ports
         self._ids = ids
+        self._borrowed = borrowed
         self._exit_command = context.reap_argv(places.ref) if exit_command is None else exit_command
         self._hostname = self._spec.hostname or desired.ref.name
 
@@ -141,6 +144,8 @@ class Launch:
             binds = Binder(stage, userns_fd)
             for name in names.FILES:
                 binds.add(places.etc / name, f"/etc/{name}", read_only=False)
+            for folder in self._borrowed:
+                binds.add(Path(folder), folder, read_only=True, mapped=False)
             volumes = Volumes(self._context)
             for mount in spec.volumes:
                 source = Path(mount.source)
@@ -190,18 +195,18 @@ async def clear(places: Places) -> None:
 
     Absent is success. Raises OperationFailed.
     """
-    parent = places.conmon.conmon()
+    parent, own = places.conmon.conmon(), ancestors()
+    processes: list[ProcessId] = []
     if parent is not None:
         parent.signal(signal.SIGSTOP)  # from here on it starts nothing, and reports no end that was asked for
-        helpers = [process for process in children(parent.pid) if process.pid not in ancestors()]
-        parent.signal(signal.SIGKILL)
-    else:
-        # Such as a `create` whose conmon was killed.
-        helpers = with_argument(places.runtime_root) if places.runtime.exists() else []
-    for helper in helpers:
-        helper.signal(signal.SIGKILL)
+        processes += [parent, *(process for process in children(parent.pid) if process.pid not in own)]
+    if places.runtime.exists():
+        # Runtime commands whose conmon or front end was killed.
+        processes += [process for process in with_argument(places.runtime_root) if process.pid not in own]
+    for process in processes:
+        process.signal(signal.SIGKILL)
     await places.cgroup.end()
-    for process in helpers if parent is None else [parent, *helpers]:
+    for process in processes:
         if not await process.wait(5.0):
             raise OperationFailed(f"{places.ref}: process {process.pid} does not end")
     await remove_tree(places.runtime)

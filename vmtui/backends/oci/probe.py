@@ -20,7 +20,6 @@ from vmtui.core.backend import Context, Desired, Probe, silent
 from vmtui.core.errors import Fault, MissingCapability, OperationFailed
 from vmtui.core.resource import Kind, Problem, Ref
 from vmtui.core.specs import ContainerSpec
-from vmtui.core.units import Mount
 from vmtui.host.files import write_atomic
 from vmtui.host.paths import Paths
 from vmtui.host.process import boot_id, which
@@ -132,14 +131,15 @@ async def _container(context: Context, layer: Path) -> tuple[dict[str, str], str
         if os.path.islink(f"/{link}"):
             os.symlink(os.readlink(f"/{link}"), layer / link)
     ref = Ref("probe", Kind.CONTAINER, "probe")
-    spec = ContainerSpec(image="probe", command=COMMAND, volumes=(Mount("/usr", "/usr", read_only=True),))
+    spec = ContainerSpec(image="probe", command=COMMAND)
     places = Places(context, ref)
     make_writable(places.writable)
     image = PinnedImage(reference="probe", digest="", config=ImageConfig(), layers=(str(layer),))
     desired = Desired[ContainerSpec](ref=ref, backend=BACKEND, spec=spec)
     ids = IdRanges(context.paths.state / "idmaps", context.workspace)
     try:
-        await Launch(context, places, desired, image, (), ids, exit_command=[which("true")]).run(silent)
+        launch = Launch(context, places, desired, image, (), ids, exit_command=[which("true")], borrowed=("/usr",))
+        await launch.run(silent)
         while (ended := places.conmon.exit()) is None:  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.01)
         state = places.read_state()

@@ -91,12 +91,13 @@ class Binder:
         self._made: list[Bind] = []
         self._stage.mkdir()
 
-    def add(self, source: Path, target: str, *, read_only: bool) -> None:
-        """Raises OperationFailed, NotFound."""
+    def add(self, source: Path, target: str, *, read_only: bool, mapped: bool = True) -> None:
+        """Without `mapped` its files belong to nobody inside. Raises OperationFailed, NotFound."""
         attributes = SAFE | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0)
         place = self._stage / str(len(self._made))
         try:
-            fd = clone_mapped(str(source), self._userns_fd, attributes=attributes, recursive=True)
+            userns_fd = self._userns_fd if mapped else None
+            fd = clone_mapped(str(source), userns_fd, attributes=attributes, recursive=True)
         except IdMapUnsupported as error:
             raise OperationFailed(
                 f"{source} cannot be mounted on {target}: {error.message}",
