@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.containers import Yard, busybox_image
+from tests.support.machine import Machine, Site
+from vmtui.backends.qemu import kernel, packages
+from vmtui.core.backend import silent
+from vmtui.runtime.images import ImageStore
+
+KERNEL = "deb:linux-image-cloud-amd64"
+IMAGE = "deb:busybox-static"
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +44,24 @@ async def yard(busybox: str, layer_cache: Path) -> AsyncIterator[Yard]:
         for status in await yard.backend.scan():
             await yard.backend.delete(status.ref, purge=True)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with all that is to be downloaded: a machine of its own has no way out."""
+    cache = tmp_path_factory.mktemp("warm") / "vmtui"
+
+    async def fetch() -> None:
+        await kernel.resolve(KERNEL, cache, silent)
+        await packages.busybox(cache, silent)
+        await ImageStore(cache).ensure(IMAGE, silent)
+
+    asyncio.run(fetch())
+    return cache
+
+
+@pytest.fixture
+def site(warm_cache: Path) -> Iterator[Site]:
+    """`vmtui` on a machine of its own."""
+    with Machine() as machine, Site(machine, warm_cache) as site:
+        yield site

@@ -152,14 +152,18 @@ class Terminal:
         self.seen = self.seen[match.end() :]
         return match
 
+    def drain(self) -> None:
+        """Read what is there."""
+        while self._read(0.05):
+            pass
+
     def end(self, timeout: float = TIMEOUT_S) -> int:
         """Read to its end; the exit code."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"it goes on; it showed {self.seen!r}"
             self._read(0.1)
-        while self._read(0.05):
-            pass
+        self.drain()
         return self.process.returncode
 
     def _read(self, timeout: float) -> bool:

@@ -7,8 +7,9 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from vmtui.core.backend import Context, Progress
 from vmtui.core.events import Event
@@ -61,7 +62,12 @@ class TickingStore(Store):
 
     def __init__(self, context: Context, tick: Tick) -> None:
         super().__init__(context.paths.state / "state.db")
-        self._db = _TickingDatabase(self._db, tick)  # type: ignore[assignment]
+        self._db = ticking(self._db, tick)
+
+
+def ticking(database: sqlite3.Connection, tick: Tick) -> sqlite3.Connection:
+    """The same database, in which every write is a point."""
+    return cast("sqlite3.Connection", _TickingDatabase(database, tick))
 
 
 class _TickingDatabase:

@@ -1,0 +1,178 @@
+"""Kills `vmtui` at each point of bringing a profile up, or of taking it down, and holds the next run to finishing it.
+
+    python -m tests.support.real_kills up|down up|down FILE [ABOUT]
+
+Run on a machine of its own, in a workspace of its own. The first word is what is killed; the second what follows: after
+`up` the profile must be up, and the run after that change nothing. In the end all is taken down, and nothing is left.
+
+A point is each write to the database (each beginning and each end of a step in the journal among them), each progress
+that a step reports, and each start of an outside tool, which then goes on without us; with ABOUT only the points that
+have this in their names. Prints the number of points.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.support import crash
+from tests.support.hostview import HostView
+from tests.support.machine import OF_A_WORKSPACE
+from vmtui.backends.tap.lock import ROOT as TAP
+from vmtui.core.events import Event, StepProgressed
+from vmtui.core.resource import Ref
+from vmtui.engine import registry, workspace
+from vmtui.engine.store import Store, open_context
+from vmtui.headless import arguments, session
+from vmtui.host.paths import Paths
+from vmtui.profile import load
+from vmtui.profile.schema import Profile
+
+MOST_POINTS = 500
+LIMIT_S = 60
+
+
+def die_at(point: int, where: Path, about: str) -> None:
+    """Let this process end by SIGKILL at its `point`-th point with `about` in its name; `where` then holds the name."""
+    left = point
+
+    def tick(name: str) -> None:
+        nonlocal left
+        left -= about in name
+        if left == 0 and about in name:
+            where.write_text(name)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Counted(Store):
+        """Each write is a point, and those of the journal have names."""
+
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._db = crash.ticking(self._db, lambda _=None: tick("a write"))
+            self._open: dict[int, str] = {}
+
+        def journal_begin(self, run: str, ref: Ref, verb: str) -> int:
+            entry = super().journal_begin(run, ref, verb)
+            self._open[entry] = f"{verb} {ref}"
+            tick(f"begin {verb} {ref}")
+            return entry
+
+        def journal_end(self, entry: int) -> None:
+            super().journal_end(entry)
+            tick(f"end {self._open[entry]}")
+
+    emit, spawn = session.Session.emit, asyncio.create_subprocess_exec
+
+    def emitted(self: session.Session, event: Event) -> None:
+        emit(self, event)
+        if isinstance(event, StepProgressed):
+            tick(f"{event.action} {event.ref}: {event.message}")
+
+    async def spawned(*argv: Any, **how: Any) -> asyncio.subprocess.Process:
+        process = await spawn(*argv, **how)
+        tick(" ".join(map(str, argv[:6])))
+        return process
+
+    workspace.Store = Counted  # type: ignore[attr-defined]
+    session.Session.emit = emitted  # type: ignore[method-assign]
+    asyncio.create_subprocess_exec = spawned
+
+
+def vmtui(folder: Path, *argv: str, arm: Callable[[], None] = lambda: None) -> int | None:
+    """Run the command in a child, since its threads must not be ours; its exit code, None if it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(LIMIT_S)
+            for fd, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), fd)
+            arm()
+            code = arguments.run([*argv, "--json"])
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return (
+        None if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else os.waitstatus_to_exitcode(status)
+    )
+
+
+class Kills:
+    def __init__(self, act: str, then: str, file: Path, about: str = "") -> None:
+        self.act = act
+        self.then = then
+        self.file = file
+        self.about = about
+        self.paths = Paths.from_environment()
+        self.paths.make()
+        self.folder = Path(os.environ["TMPDIR"])
+        profile: Profile = load.load(file, registry.option_types)
+        self.name = profile.name
+        self.tokens = [item.ref.token(open_context(self.paths).workspace) for item in profile.resources]
+
+    def said(self) -> str:
+        return (self.folder / "stdout").read_text() + (self.folder / "stderr").read_text()
+
+    def ok(self, *argv: str) -> dict[str, Any]:
+        """It must end with code 0; its summary."""
+        code = vmtui(self.folder, *argv)
+        assert code == 0, f"{' '.join(argv)} ended with {code}\n{self.said()}"
+        summary: dict[str, Any] = json.loads((self.folder / "stdout").read_text().splitlines()[-1])
+        return summary
+
+    def up(self) -> None:
+        summary = self.ok("--profile", str(self.file))
+        assert all(resource["ready"] for resource in summary["resources"]), summary
+
+    def down(self) -> None:
+        """`vmtui --profile FILE --down`, since the kill may have come before anything was known."""
+        self.ok("--profile", str(self.file), "--down", "--purge", "--yes")
+
+    def view(self) -> HostView:
+        seen = HostView.take((self.paths.state, self.paths.runtime, TAP))
+        known = {str(self.paths.state / name) for name in OF_A_WORKSPACE}
+        ours = frozenset(line for line in seen.sections["cgroups"] if any(token in line for token in self.tokens))
+        return HostView({**seen.sections, "cgroups": ours, "files": seen.sections["files"] - known})
+
+    def every_point(self) -> int:
+        before = self.view()
+        argv = ["--profile", str(self.file)]
+        if self.act == "down":
+            argv += ["--down", "--purge", "--yes"]
+        for point in itertools.count(1):
+            assert point < MOST_POINTS, "it never comes to its end"
+            began = time.monotonic()
+            if self.act == "down":
+                self.up()
+            where = self.folder / "where"
+            where.write_text("its end")
+            arm = partial(die_at, point, where, self.about)
+            code = vmtui(self.folder, *argv, arm=arm)
+            assert code in (None, 0), f"point {point} ({where.read_text()}): ended with {code}\n{self.said()}"
+            try:
+                if self.then == "up":
+                    self.up()
+                    assert self.ok("--profile", str(self.file))["changes"] == 0, self.said()
+                self.down()
+                left = before.diff(self.view())
+                assert left == "", f"left behind:\n{left}"
+            except AssertionError as error:
+                raise AssertionError(f"{self.act} killed at point {point} ({where.read_text()}): {error}") from error
+            print(f"{point}: {where.read_text()}, {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+            if code == 0:
+                return point
+        raise AssertionError
+
+
+if __name__ == "__main__":
+    print(Kills(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]).every_point())
