@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -17,6 +18,7 @@ from vmtui.core.specs import Ready, Restart, Spec, Workload
 from vmtui.engine.endpoints import reach
 from vmtui.engine.plan import finished
 
+SETTLE_S = 0.25  # what ends sooner, such as a program that does not understand its arguments, was never up
 PROBE_TIMEOUT_S = 2.0
 LOG_TAIL_LINES = 20
 MAX_HEAD_BYTES = 4096
@@ -79,8 +81,9 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
                 return status
             if status.phase in (Phase.AVAILABLE, Phase.RUNNING):
                 if ready is None:
-                    return status
-                if ready.log is not None:
+                    if _settled(status):
+                        return status
+                elif ready.log is not None:
                     if seen and seen == instance(status):
                         return status
                     if watcher is None or (watcher.done() and watcher.exception()):
@@ -97,6 +100,11 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
         if watcher is not None:
             watcher.cancel()
             await asyncio.wait({watcher})
+
+
+def _settled(status: Status) -> bool:
+    """Whether it has been up for long enough to say so."""
+    return status.started_at is None or time.time() - status.started_at >= SETTLE_S
 
 
 async def _ended(host: Host, ref: Ref, spec: Spec, status: Status) -> bool:

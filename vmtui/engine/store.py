@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from vmtui.core.backend import Context, Desired
-from vmtui.core.errors import Fault
+from vmtui.core.errors import Fault, LockHeld
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import SPECS, Spec, decode, from_json, to_json
 from vmtui.host.files import write_atomic
@@ -23,6 +23,7 @@ from vmtui.host.paths import Paths
 
 SCHEMA_VERSION = 1
 EVENTS_KEPT = 10_000
+BUSY_S = 10.0
 BY_REF = " where profile = ? and kind = ? and name = ?"
 SCHEMA = """
 create table if not exists resource (
@@ -95,8 +96,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
-            self._db.execute("pragma journal_mode = wal")
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+            _use_wal(self._db)
             self._db.execute("pragma synchronous = normal")
             version = self._db.execute("pragma user_version").fetchone()[0]
             if version == 0:
@@ -105,6 +106,8 @@ class Store:
             elif version != SCHEMA_VERSION:
                 raise Fault(f"{path} was written by another version of vmtui (schema {version})", hint="update vmtui")
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):  # extended codes, too
+                raise LockHeld(f"{path} is in use: {error}", hint=f"fuser -v {path}") from None
             raise Fault(
                 f"{path} cannot be used: {error}",
                 hint=f"mv {path} {path}.damaged; apply your profiles again: what exists is found on the host",
@@ -209,6 +212,19 @@ class Store:
             Recorded(id=number, at=at, ref=ref, verb=verb, result=result, message=message)
             for number, at, ref, verb, result, message in reversed(rows)
         ]
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """SQLite's own time-out does not hold for this change, which two that begin at once both want to make."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _key(ref: Ref) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ import msgspec
 from vmtui.core.errors import ProfileInvalid
 from vmtui.core.resource import NAME, NAME_RULE, Kind, Ref
 from vmtui.core.specs import AUTO, SPECS, Ready, decode
-from vmtui.profile import graph, located, rules
+from vmtui.profile import graph, located, nesting, rules
 from vmtui.profile.positions import Positions
 from vmtui.profile.schema import Declared, OptionTypes, Profile
 
@@ -33,7 +33,10 @@ Key = tuple[str | int, ...]
 
 def load(path: Path, option_types: OptionTypes) -> Profile:
     """Read, check and resolve a profile. Raises ProfileInvalid and nothing else."""
-    return _Loader(path, *_parse(path)).profile(option_types)
+    try:
+        return _Loader(path, *_parse(path)).profile(option_types)
+    except RecursionError:
+        raise _too_deep(str(path)) from None
 
 
 def name_of(path: Path) -> str:
@@ -43,10 +46,12 @@ def name_of(path: Path) -> str:
 
 def _parse(path: Path) -> tuple[str, dict[str, Any]]:
     text = _read(path)
+    if (deep := nesting.too_deep(text)) is not None:
+        raise _too_deep(f"{path}:{deep}")
     try:
         return text, tomllib.loads(text)
     except RecursionError:
-        raise ProfileInvalid("it is nested too deeply", where=str(path)) from None
+        raise _too_deep(str(path)) from None
     except tomllib.TOMLDecodeError as error:
         message = NAMES.sub(lambda match: rules.dotted(ast.literal_eval(match[0])), str(error))
         found = POSITION.search(message)
@@ -58,6 +63,10 @@ def _parse(path: Path) -> tuple[str, dict[str, Any]]:
         ) from None
     except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits
         raise ProfileInvalid("not TOML: a number has too many digits", where=str(path)) from None
+
+
+def _too_deep(where: str) -> ProfileInvalid:
+    return ProfileInvalid("it is nested too deeply", where=where, hint="a profile has tables of the form [KIND.NAME]")
 
 
 def _read(path: Path) -> str:
