@@ -93,7 +93,8 @@ class Operations:
                 with contextlib.suppress(NotFound):
                     await backend.stop(ref, grace_s=grace(row.desired))
         if row is not None and ref.kind.runs:
-            await self.wiring.detach(row.desired, forget=True)  # first: what is gone is not asked for its networks again
+            # Before it is deleted: what is gone is not asked for its networks again.
+            await self.wiring.detach(row.desired, forget=True)
         await backend.delete(ref, purge=purge)
         self.store.remove(ref)
         if ref.kind.runs:

@@ -21,6 +21,7 @@ from vmtui.headless import diff, exit_codes, session, tables
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import document
 from vmtui.headless.session import Failed, Session
+from vmtui.host.paths import Paths
 
 ACTIONS: dict[str, Action] = {
     "start": Action.START,
@@ -174,7 +175,9 @@ def schema(args: argparse.Namespace) -> int:
 
 
 def reap(args: argparse.Namespace) -> int:
-    """What the parent of a workload runs when it ended."""
+    """What the parent of a workload runs when it ended. A workspace that is gone is not made again for it."""
+    if not (Paths.from_environment().state / "workspace").exists():
+        return ExitCode.OK
 
     async def command(here: Session, workspace: Workspace) -> int:  # noqa: ARG001
         try:
