@@ -532,3 +532,24 @@ async def test_strange_names_in_the_directories_are_ignored(backend: Qcow2Backen
     for name in ("UPPER", "a b", "-x", "x" * 41):
         (backend.context.paths.state / "resources/dev/disk" / name).mkdir(parents=True)
     assert list(await backend.scan()) == []
+
+
+def test_a_child_that_is_just_starting_uses_no_image(tmp_path: Path) -> None:
+    """Until its exec it holds all that its parent has open."""
+    path = tmp_path / "image"
+    path.write_bytes(b"image")
+    seen, go_on = os.pipe()
+    with use.exclusive(path):
+        child = os.fork()
+        if child == 0:
+            os.close(go_on)
+            os.read(seen, 1)
+            os._exit(0)
+        try:
+            assert use.holders(path) == ()
+        finally:
+            os.close(go_on)
+            os.waitpid(child, 0)
+            os.close(seen)
+    with pytest.raises(ResourceBusy), opened_without_locks(path):
+        use.refuse_writers(path)

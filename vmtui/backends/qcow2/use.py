@@ -71,21 +71,31 @@ def holders(path: Path) -> tuple[Holder, ...]:
             continue
         with contextlib.suppress(OSError):
             for name in os.listdir(f"/proc/{pid}/fd"):
-                writes = _opened(pid, name, wanted)
-                if writes is not None and not (pid in found and found[pid].writes):
+                flags = _opened(pid, name, wanted)
+                if flags is None or (flags & os.O_CLOEXEC and _is_starting(pid)):
+                    continue
+                if not (pid in found and found[pid].writes):
+                    writes = flags & os.O_ACCMODE != os.O_RDONLY
                     found[pid] = Holder(pid, tail(Path(f"/proc/{pid}/comm").read_bytes()), writes)
     return tuple(found.values())
 
 
-def _opened(pid: int, fd: str, wanted: os.stat_result) -> bool | None:
-    """Whether descriptor `fd` of a process writes to the file; None if it is another file."""
+def _is_starting(pid: int) -> bool:
+    """Whether it is a child of ours that has not come to its exec, which closes what it has from us. Raises OSError."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    parent = int(stat[stat.rindex(")") + 2 :].split()[1])  # field 4, proc(5)
+    return parent == os.getpid() and os.path.samefile(f"/proc/{pid}/exe", "/proc/self/exe")
+
+
+def _opened(pid: int, fd: str, wanted: os.stat_result) -> int | None:
+    """The flags with which descriptor `fd` of a process was opened; None if it is another file."""
     try:
         opened = os.stat(f"/proc/{pid}/fd/{fd}")
         if (opened.st_ino, opened.st_dev) != (wanted.st_ino, wanted.st_dev):
             return None
         for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines():
             if line.startswith("flags:"):
-                return int(line[6:], 8) & os.O_ACCMODE != os.O_RDONLY
+                return int(line[6:], 8)
     except OSError:
         return None
     return None
