@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from vmtui.core.errors import Conflict, Fault, MissingCapability
 from vmtui.core.lifecycle import Role
 from vmtui.core.resource import Kind, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import Spec
@@ -351,6 +352,13 @@ def roles(backend: Backend[Any]) -> frozenset[Role]:
 @cache
 def _roles_of(made: type) -> frozenset[Role]:
     return frozenset(role for role, protocol in ROLES.items() if issubclass(made, protocol))
+
+
+def problem_of(fault: Fault, message: str = "", *, code: str = "invalid") -> Problem:
+    """A fault as `Backend.check` tells it: `code`, unless the engine raises its class again as what it is."""
+    codes: dict[type[Fault], str] = {MissingCapability: "missing-capability", Conflict: "conflict"}
+    known = next((word for kind, word in codes.items() if isinstance(fault, kind)), code)
+    return Problem(code=known, message=message or fault.message, hint=fault.hint)
 
 
 def resized(old: Size | None, new: Size | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from vmtui.core.resource import Problem
 from vmtui.host.faults import CommandFailed, Fault, MissingCapability
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "ProfileInvalid",
     "ReadinessTimeout",
     "ResourceBusy",
-    "problem_of",
 ]
 
 
@@ -64,10 +62,3 @@ class LockHeld(Fault):
 
 class ReadinessTimeout(Fault):
     """A resource runs but did not become ready in time; `details` has the tail of its log."""
-
-
-def problem_of(fault: Fault, message: str = "", *, code: str = "invalid") -> Problem:
-    """A fault as `Backend.check` tells it: `code`, unless the engine raises its class again as what it is."""
-    codes: dict[type[Fault], str] = {MissingCapability: "missing-capability", Conflict: "conflict"}
-    known = next((word for kind, word in codes.items() if isinstance(fault, kind)), code)
-    return Problem(code=known, message=message or fault.message, hint=fault.hint)

@@ -90,7 +90,7 @@ class Operations:
         if row is not None:
             self.store.set_intent(ref, Intent.STOPPED)
             if isinstance(backend, Runnable):
-                with contextlib.suppress(NotFound):
+                with contextlib.suppress(NotFound, NotPermitted):  # gone, or half gone: its deletion ends what runs
                     await backend.stop(ref, grace_s=grace(row.desired))
         if row is not None and ref.kind.runs:
             # Before it is deleted: what is gone is not asked for its networks again.

@@ -238,7 +238,8 @@ def make_plan(
         else:
             unchanged.append(ref)
         seen = observed.get(ref)
-        if seen and ref.kind is Kind.DISK and seen.spec_hash != want.spec_hash and ref not in recreate:
+        other = seen is not None and seen.spec_hash not in ("", want.spec_hash)
+        if other and ref.kind is Kind.DISK and ref not in recreate:
             notes.append((ref, f"its source changed; the disk keeps its data: --recreate {ref.short} imports it again"))
     _restart_consumers(found, unchanged, desired, needs, applied, observed)
     if prune:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from vmtui.core.backend import Context, Desired
-from vmtui.core.errors import Fault, LockHeld
+from vmtui.core.errors import Fault, LockHeld, OperationFailed
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import SPECS, Spec, decode, from_json, to_json
 from vmtui.host.files import write_atomic
@@ -23,6 +24,8 @@ from vmtui.host.paths import Paths
 
 SCHEMA_VERSION = 1
 EVENTS_KEPT = 10_000
+STATE = "XDG_STATE_HOME"
+DATABASE = "state.db"
 BUSY_S = 10.0
 BY_REF = " where profile = ? and kind = ? and name = ?"
 SCHEMA = """
@@ -83,11 +86,39 @@ def open_context(paths: Paths) -> Context:
             draft.unlink()
         identity = file.read_text().strip()
     except OSError as error:
-        cause = f"cannot use the state directory {paths.state}: {error.strerror}"
-        raise Fault(cause, hint="export XDG_STATE_HOME=FOLDER") from None
+        raise _unusable(error, paths) from None
     if len(identity) != 8 or not set(identity) <= set("0123456789abcdef"):
-        raise Fault(f"{file} is damaged: it must hold eight hex digits", hint=f"mv {file} {file}.damaged")
+        look = f"grep -rhoE 'vmtui:[0-9a-f]{{8}}' {paths.state}/resources | sort -u"
+        raise OperationFailed(
+            f"{file} is damaged: it must hold eight hex digits", hint=f"they are in the marks: {look}"
+        )
     return Context(paths=paths, workspace=identity)
+
+
+def _unusable(error: OSError, paths: Paths) -> OperationFailed:
+    """Which of the directories cannot be used, and the variable that names another."""
+    variables = {"XDG_CACHE_HOME": paths.cache, "XDG_RUNTIME_DIR": paths.runtime}
+    path = Path(str(error.filename or paths.state))
+    variable = next((name for name, root in variables.items() if path == root or root.is_relative_to(path)), None)
+    reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or "refused").lower()
+    hint = f"df -h {path}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"export {variable or STATE}=FOLDER"
+    return OperationFailed(f"cannot use {path}: {reason}", hint=hint)
+
+
+def damaged(path: Path, error: sqlite3.Error) -> Fault:
+    """What went wrong with the database, and how to go on without it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LockHeld(f"{path} is in use: {error}", hint=f"fuser -v {path}")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return OperationFailed(f"{path} cannot be written: {error}", hint=f"df -h {path.parent}")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return OperationFailed(f"{path} cannot be used: {error}", hint=f"ls -ld {path.parent} {path}*")
+    return OperationFailed(
+        f"{path} cannot be used: {error}",
+        # All of its files: the log of one database must never be read into the next.
+        hint=f"mv -t /var/tmp {path}*; apply your profiles again: what exists is found on the host",
+    )
 
 
 class Store:
@@ -104,14 +135,12 @@ class Store:
                 self._db.executescript(SCHEMA)
                 self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
-                raise Fault(f"{path} was written by another version of vmtui (schema {version})", hint="update vmtui")
+                raise OperationFailed(
+                    f"{path} was written by another version of vmtui (schema {version})",
+                    hint="pip install --upgrade vmtui",
+                )
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):  # extended codes, too
-                raise LockHeld(f"{path} is in use: {error}", hint=f"fuser -v {path}") from None
-            raise Fault(
-                f"{path} cannot be used: {error}",
-                hint=f"mv {path} {path}.damaged; apply your profiles again: what exists is found on the host",
-            ) from None
+            raise damaged(path, error) from None
 
     def close(self) -> None:
         self._db.close()
@@ -135,13 +164,15 @@ class Store:
             "select desired, intent, restarts, ready from resource" + BY_REF,
             _key(ref),
         ).fetchone()
-        return None if row is None else _applied(ref.kind, *row)
+        return None if row is None else _applied(ref, *row)
 
     def of_profile(self, profile: str) -> dict[Ref, Applied]:
         rows = self._db.execute(
             "select kind, name, desired, intent, restarts, ready from resource where profile = ?", (profile,)
         )
-        return {Ref(profile, Kind(kind), name): _applied(Kind(kind), *rest) for kind, name, *rest in rows}
+        found = {Ref(profile, Kind(kind), name): rest for kind, name, *rest in rows if kind in set(Kind)}
+        read = {ref: _applied(ref, *rest) for ref, rest in found.items()}
+        return {ref: row for ref, row in read.items() if row is not None}
 
     def everything(self) -> dict[Ref, Applied]:
         return {ref: row for profile in self.profiles() for ref, row in self.of_profile(profile).items()}
@@ -187,7 +218,11 @@ class Store:
     def interrupted(self) -> dict[Ref, str]:
         """Steps of runs that ended in the middle: the ref and what was being done to it."""
         rows = self._db.execute("select ref, verb from journal order by id")
-        return {Ref.parse(ref): verb for ref, verb in rows}
+        found = {}
+        for ref, verb in rows:
+            with contextlib.suppress(ValueError):
+                found[Ref.parse(ref)] = verb
+        return found
 
     def journal_settle(self, refs: Iterable[Ref]) -> None:
         """Forget the open steps of these resources: they have been looked at and brought in order."""
@@ -239,11 +274,15 @@ class _Row(msgspec.Struct):
     spec_hash: str = ""
 
 
-def _applied(kind: Kind, desired: bytes, intent: str, restarts: int, ready: str) -> Applied:
-    row = msgspec.json.decode(desired, type=_Row)
-    spec: Spec = from_json(bytes(row.spec), SPECS[kind])
-    made = Desired(ref=row.ref, backend=row.backend, spec=spec, options=row.options, spec_hash=row.spec_hash)
-    return Applied(desired=made, intent=Intent(intent), restarts=restarts, ready=ready)
+def _applied(ref: Ref, desired: bytes, intent: str, restarts: int, ready: str) -> Applied | None:
+    """None for a row that cannot be read: it counts as lost, and what is on the host is found by its marks."""
+    try:
+        row = msgspec.json.decode(desired, type=_Row)
+        spec: Spec = from_json(bytes(row.spec), SPECS[ref.kind])
+        made = Desired(ref=ref, backend=row.backend, spec=spec, options=row.options, spec_hash=row.spec_hash)
+        return Applied(desired=made, intent=Intent(intent), restarts=restarts, ready=ready)
+    except (msgspec.MsgspecError, ValueError, TypeError):
+        return None
 
 
 def with_options(desired: Desired[Any], options_type: type[msgspec.Struct] | None) -> Desired[Any]:

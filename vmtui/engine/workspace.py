@@ -38,7 +38,7 @@ from vmtui.engine.operations import Emit, Operations, Outcome, Run, roll_back
 from vmtui.engine.plan import Plan, make_down_plan, make_plan
 from vmtui.engine.reap import reap
 from vmtui.engine.registry import Registry, names
-from vmtui.engine.store import Applied, Recorded, Store, open_context
+from vmtui.engine.store import DATABASE, Applied, Recorded, Store, open_context
 from vmtui.host.paths import Paths
 from vmtui.profile import graph
 from vmtui.profile.schema import Declared, Profile
@@ -59,7 +59,7 @@ class Workspace:
     async def open(cls, paths: Paths) -> Self:
         """Raises Fault when the state directory or the database cannot be used."""
         context = open_context(paths)
-        return cls(Registry(context), Store(paths.state / "state.db"))
+        return cls(Registry(context), Store(paths.state / DATABASE))
 
     async def aclose(self) -> None:
         await self.registry.aclose()

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import vmtui
-from vmtui.core.errors import Fault, ProfileInvalid
+from vmtui.core.errors import Fault, OperationFailed, ProfileInvalid
 from vmtui.core.events import Diagnostic, Event, Planned, ResourceSummary, Summary, Version
 from vmtui.core.resource import Ref
+from vmtui.engine.store import DATABASE, damaged
 from vmtui.engine.workspace import Workspace
 from vmtui.headless import exit_codes, stdin
 from vmtui.headless.exit_codes import ExitCode, Usage
@@ -166,12 +167,11 @@ async def _run(session: Session, command: Command) -> int:
 
 def _of_host(error: OSError | sqlite3.Error) -> Fault:
     """A fault of the host that nobody below has put into words: no space, no permission, a damaged disk."""
-    if isinstance(error, OSError) and error.strerror:
-        path = f"{error.filename}: " if error.filename else ""
-        hint = "df -h" if error.errno == errno.ENOSPC else "vmtui doctor"
-        return Fault(f"{path}{error.strerror[:1].lower()}{error.strerror[1:]}", hint=hint)
-    full = "full" in str(error)
-    return Fault(f"{type(error).__name__}: {error}", hint="df -h" if full else "vmtui doctor")
+    if isinstance(error, sqlite3.Error):
+        return damaged(Paths.from_environment().state / DATABASE, error)
+    path = f"{error.filename}: " if error.filename else ""
+    hint = "df -h" if error.errno == errno.ENOSPC else "vmtui doctor"
+    return OperationFailed(f"{path}{(error.strerror or str(error)).lower()}", hint=hint)
 
 
 async def _command(session: Session, command: Command) -> int:

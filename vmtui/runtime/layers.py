@@ -9,8 +9,11 @@ A layer appears by a rename, when its digest has been verified; all that exists 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import shlex
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -65,7 +68,13 @@ class LayerStore:
         return self._root / "sha256" / diff_id.removeprefix("sha256:")
 
     def has(self, diff_id: str) -> bool:
-        return self._place(diff_id).is_dir()
+        try:
+            return self.tree(diff_id).is_dir() and self._note(diff_id).stat().st_size > 0
+        except OSError:
+            return False
+
+    def _note(self, diff_id: str) -> Path:
+        return self._place(diff_id) / "layer.json"
 
     async def add(self, blob: Blob, progress: Callable[[float], None]) -> Path:
         """Unpack a layer unless it is there. Two that want the same one at once: the second waits for the first.
@@ -74,10 +83,10 @@ class LayerStore:
         digest, not a layer, hostile), OperationFailed (no space), MissingCapability (not root).
         """
         place = self._place(blob.diff_id)
-        if not place.is_dir():
+        if not self.has(blob.diff_id):
             self._clean()
             async with claim(place.with_name(f"{place.name}.partial"), timeout=WAIT_S) as fd:
-                if not place.is_dir():
+                if not self.has(blob.diff_id):
                     await self._unpack(blob, place, fd, progress)
         return place / "tree"
 
@@ -105,6 +114,8 @@ class LayerStore:
             raise host_error(OSError(outcome.errno, outcome.error), f"layer {blob.digest}")
         try:
             (partial / "layer.json").write_bytes(msgspec.json.encode(outcome))
+            if place.exists():  # damaged from outside
+                await asyncio.to_thread(shutil.rmtree, place)
             partial.rename(place)
         except OSError as error:
             raise host_error(error, str(place)) from None
@@ -175,12 +186,17 @@ class LayerStore:
                         raise host_error(error, str(place)) from None
         return Stack(diff_ids=tuple(stacked), folders=place.name)
 
+    def _outcome(self, diff_id: str) -> Outcome:
+        note = self._note(diff_id)
+        try:
+            return msgspec.json.decode(note.read_bytes(), type=Outcome)
+        except (OSError, msgspec.MsgspecError) as error:
+            remedy = f"rm -r {shlex.quote(str(note.parent))}"
+            raise OperationFailed(f"{note} is damaged: {error}", hint=f"{remedy}, then run this again") from None
+
     def _wanted(self, diff_ids: Sequence[str]) -> list[Folder]:
         trees = [os.fsencode(self.tree(diff_id)) for diff_id in diff_ids]
-        outcomes = [
-            msgspec.json.decode((self._place(diff_id) / "layer.json").read_bytes(), type=Outcome)
-            for diff_id in diff_ids
-        ]
+        outcomes = [self._outcome(diff_id) for diff_id in diff_ids]
         implicit = [frozenset(outcome.implicit) for outcome in outcomes]
         hiding = frozenset(path for outcome in outcomes for path in outcome.hiding)
         found: dict[bytes, Folder] = {}
@@ -254,4 +270,5 @@ def _describe(tree: bytes, path: bytes) -> Folder:
 def host_error(error: OSError, what: str) -> OperationFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OperationFailed(f"no space left for {what}", hint="df -h", details=error.strerror or "")
-    return OperationFailed(f"{what}: {error.strerror or error}")
+    look = f"ls -ld {shlex.quote(str(error.filename))}" if error.filename else "vmtui doctor"
+    return OperationFailed(f"{what}: {(error.strerror or str(error)).lower()}", hint=look)

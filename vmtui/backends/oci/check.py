@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from vmtui.backends.oci.options import OciOptions
 from vmtui.backends.oci.volumes import Volumes, require_sources
-from vmtui.core.backend import Context, Desired
-from vmtui.core.errors import Fault, InvalidInput, problem_of
+from vmtui.core.backend import Context, Desired, problem_of
+from vmtui.core.errors import Fault, InvalidInput
 from vmtui.core.resource import Problem
 from vmtui.core.specs import ContainerSpec
 from vmtui.host.process import which
