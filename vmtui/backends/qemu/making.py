@@ -11,8 +11,8 @@ import msgspec
 from vmtui.backends.qemu import accelerator, check, kernel, packages, state
 from vmtui.backends.qemu.initramfs import Command
 from vmtui.backends.qemu.options import QemuOptions
-from vmtui.core.backend import Context, Desired, Progress, Report
-from vmtui.core.errors import InvalidInput, MissingCapability, NotPermitted, problem_of
+from vmtui.core.backend import Context, Desired, Progress, Report, problem_of
+from vmtui.core.errors import InvalidInput, MissingCapability, NotPermitted
 from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Problem, Ref
 from vmtui.core.specs import VmSpec
