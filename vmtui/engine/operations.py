@@ -68,12 +68,12 @@ class Operations:
         self.store.set_intent(desired.ref, Intent.UP)
         if (await backend.inspect(desired.ref)).phase in UP:
             return  # a restart policy was faster
-        await self.wiring.detach(desired, forget=False)  # ports of its last run may linger
+        await self.wiring.detach(desired)  # ports of its last run may linger
         attachments = await self.wiring.attach(desired)
         try:
             await backend.start(desired.ref, attachments, report)
         except BaseException:
-            await asyncio.shield(self.wiring.detach(desired, forget=False))
+            await asyncio.shield(self.wiring.detach(desired))
             raise
 
     async def stop(self, desired: Desired[Any], *, grace_s: float | None = None) -> None:
@@ -83,7 +83,7 @@ class Operations:
             raise NotPermitted(f"{desired.ref}: backend {backend.name} cannot stop it")
         self.store.set_intent(desired.ref, Intent.STOPPED)
         await backend.stop(desired.ref, grace_s=grace(desired) if grace_s is None else grace_s)
-        await self.wiring.detach(desired, forget=False)
+        await self.wiring.detach(desired)
 
     async def delete(self, ref: Ref, backend_name: str, row: Applied | None, *, purge: bool) -> None:
         backend = self.registry.get(ref.kind, backend_name)
@@ -92,9 +92,9 @@ class Operations:
             if isinstance(backend, Runnable):
                 with contextlib.suppress(NotFound, NotPermitted):  # gone, or half gone: its deletion ends what runs
                     await backend.stop(ref, grace_s=grace(row.desired))
-        if row is not None and ref.kind.runs:
+        if ref.kind.runs:
             # Before it is deleted: what is gone is not asked for its networks again.
-            await self.wiring.detach(row.desired, forget=True)
+            await self.wiring.forget(ref)
         await backend.delete(ref, purge=purge)
         self.store.remove(ref)
         if ref.kind.runs:
@@ -224,7 +224,7 @@ class Run:
         if step.verb == "create":
             mending = change.action not in ("create", "recreate")
             if was is not None and change.action == Action.CREATE and ref.kind.runs:
-                await act.wiring.detach(was.desired, forget=True)  # it went without us
+                await act.wiring.forget(ref)  # it went without us
             await act.create(want, report)
 
             async def unmake() -> None:

@@ -54,7 +54,7 @@ async def reap(operations: Operations, changing: Changing, ref: Ref) -> None:
         if row is None or row.intent is not Intent.UP or await _ended(operations, row) is None:
             return
         desired = operations.typed(row)
-        await operations.wiring.detach(desired, forget=False)
+        await operations.wiring.detach(desired)
         if not again:
             return
         try:

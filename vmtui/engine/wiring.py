@@ -36,7 +36,7 @@ class Wiring:
         try:
             ports = [await self._port(desired, index, name) for index, name in enumerate(networks)]
         except BaseException:
-            await asyncio.shield(self.detach(desired, forget=False))
+            await asyncio.shield(self.detach(desired))
             raise
         return Attachments(disks=tuple(claimed), ports=tuple(ports))
 
@@ -45,13 +45,19 @@ class Wiring:
         networks = getattr(desired.spec, "networks", ())
         return tuple([await self._port(desired, index, name) for index, name in enumerate(networks)])
 
-    async def detach(self, desired: Desired[Any], *, forget: bool) -> None:
-        """Unplug a workload from all its networks; `forget` also frees its addresses."""
+    async def detach(self, desired: Desired[Any]) -> None:
+        """Unplug a workload from the networks of its spec; it keeps its addresses."""
         names = {self._backend_of_or_none(Ref(desired.ref.profile, Kind.NETWORK, name)) for name in _networks(desired)}
         for name in sorted(filter(None, names)):
             backend = self._registry.get(Kind.NETWORK, name)
             if isinstance(backend, ProvidesPorts):
-                await backend.remove_ports(desired.ref, forget=forget)
+                await backend.remove_ports(desired.ref, forget=False)
+
+    async def forget(self, ref: Ref) -> None:
+        """Unplug a workload from whatever network it is on, known to the database or not, and free its addresses."""
+        for backend in self._registry.every(Kind.NETWORK):
+            if isinstance(backend, ProvidesPorts):
+                await backend.remove_ports(ref, forget=True)
 
     def _backend_of_or_none(self, ref: Ref) -> str:
         row = self._store.get(ref)
