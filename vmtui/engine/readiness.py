@@ -74,6 +74,7 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
     ready = spec.ready
     interval = float(ready.interval) if ready else 0.1
     watcher: asyncio.Task[None] | None = None
+    began = time.time()
     try:
         while True:
             status = await host.inspect(ref)
@@ -81,7 +82,7 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
                 return status
             if status.phase in (Phase.AVAILABLE, Phase.RUNNING):
                 if ready is None:
-                    if _settled(status):
+                    if not ref.kind.runs or _up_s(status, began) >= SETTLE_S:
                         return status
                 elif ready.log is not None:
                     if seen and seen == instance(status):
@@ -102,9 +103,9 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
             await asyncio.wait({watcher})
 
 
-def _settled(status: Status) -> bool:
-    """Whether it has been up for long enough to say so."""
-    return status.started_at is None or time.time() - status.started_at >= SETTLE_S
+def _up_s(status: Status, seen_since: float) -> float:
+    """For how long it has been up; one that does not say so, for as long as it has been seen."""
+    return time.time() - (seen_since if status.started_at is None else status.started_at)
 
 
 async def _ended(host: Host, ref: Ref, spec: Spec, status: Status) -> bool:
