@@ -124,17 +124,21 @@ class QemuBackend(Backend[VmSpec]):
             return self._half_made(ref, record)
         seen = state.observe(folder)
         facts = seen.launch.facts() if seen.launch else ()
+        phase, problems = seen.phase, seen.problems
+        if phase in UP and (folder / state.RUN / state.STARTED).exists() and not self._socket(ref, "qmp").exists():
+            gone = "it runs, but its sockets are gone: nobody can reach it"
+            phase, problems = Phase.BROKEN, (Problem(code="no-sockets", message=gone, hint=f"vmtui rm {ref}"),)
         return Status(
             ref=ref,
             backend=self.name,
-            phase=seen.phase,
+            phase=phase,
             spec_hash=record.desired.spec_hash,
             pid=seen.process.pid if seen.process and seen.phase in UP else None,
             started_at=seen.process.started_at if seen.process else None,
             exit=seen.exit,
             addresses=seen.addresses,
             facts=facts,
-            problems=seen.problems,
+            problems=problems,
             log=str(folder / state.LOG),
         )
 

@@ -28,7 +28,10 @@ async def _session(socket: Path, timeout: float) -> AsyncIterator[Any]:
     logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
     client = QMPClient("vmtui")
     client.logger.setLevel(logging.CRITICAL)
-    lock = os.open(socket.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(socket.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OperationFailed(f"qemu cannot be reached on {socket}: {error.strerror}") from None
     try:
         await _take(lock, time.monotonic() + timeout)
         async with asyncio.timeout(timeout):
