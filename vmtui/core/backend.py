@@ -172,7 +172,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def resource_dir(self, ref: Ref) -> Path:
         """Where a backend keeps what survives a reboot; it alone makes and removes it."""
-        return self.paths.state / "resources" / ref.profile / ref.kind / ref.name
+        return self.profile_dir(ref.profile) / ref.kind / ref.name
+
+    def profile_dir(self, profile: str) -> Path:
+        """Where the directories of a profile's resources are."""
+        return self.paths.state / "resources" / profile
 
     def runtime_dir(self, ref: Ref) -> Path:
         """Where a backend keeps sockets and pid files: short, and gone after a reboot."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from vmtui.core.backend import (
@@ -203,9 +205,10 @@ class Workspace:
         if plan.empty:
             if plan.down:
                 self.store.remove_profile(plan.profile)
-            if self._open_steps(plan):
+            if self._open_steps(plan) or (plan.down and self.registry.context.profile_dir(plan.profile).exists()):
                 async with self.changing(f"apply {plan.profile}"):
                     await self._settle(plan)
+                    self._forget_profile(plan)
             return Outcome(result="converged", changes=0)
         async with self.changing(f"apply {plan.profile}"):
             if not plan.down:
@@ -232,6 +235,14 @@ class Workspace:
     def _forget_profile(self, plan: Plan) -> None:
         if not self.store.of_profile(plan.profile):
             self.store.remove_profile(plan.profile)
+            self._remove_empty_directories(self.registry.context.profile_dir(plan.profile))
+
+    @staticmethod
+    def _remove_empty_directories(top: Path) -> None:
+        """What a run leaves that is killed before it has put anything into them, or after it has emptied them."""
+        for directory in [*(Path(path) for path, _, _ in os.walk(top, topdown=False)), top.parent]:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
     async def roll_back(self, plan: Plan, outcome: Outcome, *, emit: Emit) -> None:
         """Take back what an apply did, after it succeeded but did not become ready."""

@@ -62,9 +62,11 @@ class Volumes:
             ours = (directory / MARK).read_bytes() == self._mark(profile, name)
             if ours and (with_data or not data.is_dir() or not any(data.iterdir())):
                 await remove_tree(directory)
-        for parent in (directory.parent, directory.parent.parent):
+        for draft in directory.glob(f".{MARK}.*"):  # of a making that was killed before it had its mark
+            draft.unlink(missing_ok=True)
+        for empty in (directory, directory.parent, directory.parent.parent):
             with contextlib.suppress(OSError):
-                parent.rmdir()
+                empty.rmdir()
 
     def _mark(self, profile: str, name: str) -> bytes:
         return f"vmtui:{self._workspace}:{profile}/volume/{name}".encode()
