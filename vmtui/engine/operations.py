@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
@@ -20,9 +21,11 @@ from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Workload
 from vmtui.engine.plan import Plan, Step, make_steps
 from vmtui.engine.registry import Registry
-from vmtui.engine.store import Applied, Intent, Store, with_options
+from vmtui.engine.store import Applied, Intent, Store, damaged, with_options
 from vmtui.engine.wiring import Wiring
+from vmtui.host.files import in_words, remedy
 from vmtui.host.process import running
+from vmtui.host.tasks import uncancelled
 
 Emit = Callable[[Event], None]
 Undo = tuple[Ref, str, Callable[[], Awaitable[None]]]
@@ -73,7 +76,7 @@ class Operations:
         try:
             await backend.start(desired.ref, attachments, report)
         except BaseException:
-            await asyncio.shield(self.wiring.detach(desired))
+            await uncancelled(self.wiring.detach(desired))
             raise
 
     async def stop(self, desired: Desired[Any], *, grace_s: float | None = None) -> None:
@@ -140,17 +143,20 @@ class Run:
         except BaseException as error:
             cancelled = not isinstance(error, Exception)
             if on_failure == "rollback":
-                await asyncio.shield(roll_back(self._undo, self._emit, self._store))
+                await uncancelled(roll_back(self._undo, self._emit, self._store))
             if cancelled or self._failure is None:
                 raise
             ref, cause = self._failure
             return Outcome(
                 result="rolled-back" if on_failure == "rollback" else "kept",
                 changes=changes,
-                failure=cause if isinstance(cause, Fault) else unexpected(ref, cause),
+                failure=cause if isinstance(cause, Fault) else self._unexpected(ref, cause),
                 failed=ref,
             )
         return Outcome(result="converged", changes=changes, undo=self._undo)
+
+    def _unexpected(self, ref: Ref, cause: BaseException) -> Fault:
+        return damaged(self._store.path, cause) if isinstance(cause, sqlite3.Error) else unexpected(ref, cause)
 
     async def _all(self, steps: Sequence[Step]) -> None:
         done = [asyncio.Event() for _ in steps]
@@ -173,7 +179,7 @@ class Run:
         ref, verb = step.change.ref, step.verb
         self._tell(StepStarted(at=time.time(), ref=ref, action=verb, step=number + 1, steps=total))
         began = time.monotonic()
-        entry = self._store.journal_begin(self._run, ref, verb)
+        entry: int | None = None
 
         def report(progress: Progress) -> None:
             self._tell(
@@ -183,17 +189,20 @@ class Run:
             )
 
         try:
+            entry = self._store.journal_begin(self._run, ref, verb)
             undo = await self._act(step, report)
+            if undo is not None:
+                self._undo.append((ref, verb, undo))
+            self._store.journal_end(entry)
         except BaseException as error:
             if self._failure is None and isinstance(error, Exception):
                 self._failure = (ref, error)
             message = str(error) or type(error).__name__
             self._end(step, "failed" if isinstance(error, Exception) else "cancelled", began, message)
-            self._store.journal_end(entry)  # the backend has undone it
+            if entry is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._store.journal_end(entry)  # the backend has undone it
             raise
-        if undo is not None:
-            self._undo.append((ref, verb, undo))
-        self._store.journal_end(entry)
         self._end(step, "done", began, "")
 
     def _tell(self, event: Event) -> None:
@@ -201,7 +210,8 @@ class Run:
 
     def _end(self, step: Step, result: str, began: float, message: str) -> None:
         ref, verb = step.change.ref, step.verb
-        self._store.record(ref, verb, result, message)
+        with contextlib.suppress(sqlite3.Error):  # its history is not worth failing for
+            self._store.record(ref, verb, result, message)
         elapsed = time.monotonic() - began
         self._tell(StepEnded(at=time.time(), ref=ref, action=verb, result=result, elapsed_s=elapsed, message=message))
 
@@ -225,11 +235,15 @@ class Run:
             mending = change.action not in ("create", "recreate")
             if was is not None and change.action == Action.CREATE and ref.kind.runs:
                 await act.wiring.forget(ref)  # it went without us
-            await act.create(want, report)
 
             async def unmake() -> None:
                 await act.delete(ref, want.backend, act.store.get(ref), purge=ref.kind is Kind.DISK)
 
+            try:
+                await act.create(want, report)
+            except sqlite3.Error:  # it is made, and cannot be written down
+                self._undo += [] if mending else [(ref, step.verb, unmake)]
+                raise
             return None if mending else unmake
         if step.verb == "start":
             try:
@@ -340,23 +354,29 @@ def _quiet(progress: Progress) -> None:
 
 def unexpected(ref: Ref, cause: BaseException) -> OperationFailed:
     """A defect of ours, or a fault of the host that no backend foresaw, as an error for people."""
-    fault = OperationFailed(f"{ref}: {type(cause).__name__}: {cause}", hint="vmtui doctor")
+    if isinstance(cause, OSError):
+        path = f"{cause.filename}: " if cause.filename else ""
+        fault = OperationFailed(f"{ref}: {path}{in_words(cause)}", hint=remedy(cause))
+    else:
+        fault = OperationFailed(f"{ref}: {type(cause).__name__}: {cause}", hint="vmtui doctor")
     fault.__cause__ = cause
     return fault
 
 
 async def roll_back(undo: list[Undo], emit: Emit, store: Store) -> None:
     """Take steps back, last first. One that cannot be is told, and does not keep the others."""
+    store.release_reserve()
     while undo:
         ref, verb, act = undo.pop()
         began = time.monotonic()
-        entry = store.journal_begin("undo", ref, f"undo {verb}")
         try:
+            entry = store.journal_begin("undo", ref, f"undo {verb}")
             await act()
+            store.journal_end(entry)
             result, message = "undone", ""
         except Exception as error:
             result, message = "failed", f"cannot take back {verb}: {error}"
-        store.journal_end(entry)
-        store.record(ref, verb, result, message)
+        with contextlib.suppress(sqlite3.Error):
+            store.record(ref, verb, result, message)
         elapsed = time.monotonic() - began
         emit(StepEnded(at=time.time(), ref=ref, action=verb, result=result, elapsed_s=elapsed, message=message))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import sqlite3
@@ -19,12 +18,13 @@ from vmtui.core.backend import Context, Desired
 from vmtui.core.errors import Fault, LockHeld, OperationFailed
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import SPECS, Spec, decode, from_json, to_json
-from vmtui.host.files import write_atomic
+from vmtui.host.files import FULL, in_words, remedy, write_atomic
 from vmtui.host.paths import Paths
 
 SCHEMA_VERSION = 1
 EVENTS_KEPT = 10_000
-STATE = "XDG_STATE_HOME"
+RESERVE = "reserve"
+RESERVE_BYTES = 512 << 10  # a hundred pages for the log of what is taken back
 DATABASE = "state.db"
 BUSY_S = 10.0
 BY_REF = " where profile = ? and kind = ? and name = ?"
@@ -97,12 +97,18 @@ def open_context(paths: Paths) -> Context:
 
 def _unusable(error: OSError, paths: Paths) -> OperationFailed:
     """Which of the directories cannot be used, and the variable that names another."""
-    variables = {"XDG_CACHE_HOME": paths.cache, "XDG_RUNTIME_DIR": paths.runtime}
     path = Path(str(error.filename or paths.state))
-    variable = next((name for name, root in variables.items() if path == root or root.is_relative_to(path)), None)
-    reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or "refused").lower()
-    hint = f"df -h {path}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"export {variable or STATE}=FOLDER"
-    return OperationFailed(f"cannot use {path}: {reason}", hint=hint)
+    name, root, variable = next(
+        (name, root, variable)
+        for name, root, variable in (
+            ("cache", paths.cache, "XDG_CACHE_HOME"),
+            ("runtime", paths.runtime, "XDG_RUNTIME_DIR"),
+            ("state", paths.state, "XDG_STATE_HOME"),
+        )
+        if name == "state" or root.is_relative_to(path)
+    )
+    hint = f"df -h {root.parent}" if error.errno in FULL else f"export {variable}=FOLDER"
+    return OperationFailed(f"cannot use the {name} directory {root}: {in_words(error)}", hint=hint)
 
 
 def damaged(path: Path, error: sqlite3.Error) -> Fault:
@@ -141,6 +147,27 @@ class Store:
                 )
         except sqlite3.DatabaseError as error:
             raise damaged(path, error) from None
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def make_reserve(self) -> None:
+        """Keep room that a full disk cannot take, for what takes things back or down. Raises OperationFailed."""
+        reserve = self._path.with_name(RESERVE)
+        if reserve.exists():
+            return
+        try:
+            with reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError as error:
+            reserve.unlink(missing_ok=True)
+            reason = f"less than {RESERVE_BYTES >> 10} KiB left" if error.errno in FULL else in_words(error)
+            raise OperationFailed(f"{reserve.parent}: {reason}", hint=remedy(error, reserve.parent)) from None
+
+    def release_reserve(self) -> None:
+        """From here on things only become fewer."""
+        self._path.with_name(RESERVE).unlink(missing_ok=True)
 
     def close(self) -> None:
         self._db.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from vmtui.core.backend import Killable, Pausable, Progress
-from vmtui.core.errors import NotFound, NotPermitted
+from vmtui.core.errors import NotFound, NotPermitted, OperationFailed
 from vmtui.core.lifecycle import Action
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.engine.operations import Operations
@@ -57,8 +58,12 @@ async def delete(operations: Operations, ref: Ref, row: Applied | None, status: 
     if users:
         raise NotPermitted(f"{ref} is used by {', '.join(users)}", hint=f"vmtui rm {users[0]}")
     backend = status.backend if status else row.desired.backend if row else ""
+    store.release_reserve()
     await operations.delete(ref, backend, row, purge=purge)
     store.record(ref, Action.DELETE, "done")
+    if store.profiles():
+        with contextlib.suppress(OperationFailed):  # the next apply says so, if there is still no room
+            store.make_reserve()
 
 
 def _users(operations: Operations, ref: Ref) -> list[Ref]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from vmtui.core.backend import Attachments, Desired, DiskAttachment, DiskImage, PortRequest, ProvidesPorts
@@ -10,6 +9,7 @@ from vmtui.core.errors import NotPermitted
 from vmtui.core.resource import Kind, Port, Ref
 from vmtui.engine.registry import Registry
 from vmtui.engine.store import Store
+from vmtui.host.tasks import uncancelled
 
 MEDIA = {Kind.VM: "tap", Kind.CONTAINER: "veth"}
 
@@ -36,7 +36,7 @@ class Wiring:
         try:
             ports = [await self._port(desired, index, name) for index, name in enumerate(networks)]
         except BaseException:
-            await asyncio.shield(self.detach(desired))
+            await uncancelled(self.detach(desired))
             raise
         return Attachments(disks=tuple(claimed), ports=tuple(ports))
 

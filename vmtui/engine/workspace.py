@@ -204,6 +204,7 @@ class Workspace:
         """Carry out a plan. A failing step is in the outcome; raises LockHeld, and CancelledError after clean-up."""
         if plan.empty:
             if plan.down:
+                self.store.release_reserve()
                 self.store.remove_profile(plan.profile)
             if self._open_steps(plan) or (plan.down and self.registry.context.profile_dir(plan.profile).exists()):
                 async with self.changing(f"apply {plan.profile}"):
@@ -211,9 +212,13 @@ class Workspace:
                     self._forget_profile(plan)
             return Outcome(result="converged", changes=0)
         async with self.changing(f"apply {plan.profile}"):
-            if not plan.down:
+            if plan.down:
+                self.store.release_reserve()
+            else:
                 self.store.put_profile(plan.profile, plan.path)
             try:
+                if not plan.down:
+                    self.store.make_reserve()
                 outcome = await Run(self.operations, plan, emit).execute(on_failure)
                 if outcome.result == "converged":
                     await self._settle(plan)

@@ -22,6 +22,7 @@ from vmtui.engine.workspace import Workspace
 from vmtui.headless import diff, exit_codes, session, tables, text
 from vmtui.headless.exit_codes import ExitCode
 from vmtui.headless.session import Failed, Session
+from vmtui.host.tasks import uncancelled
 from vmtui.profile import load
 from vmtui.profile.schema import Profile
 
@@ -111,7 +112,7 @@ async def _converge(
                 error.hint = f"vmtui --profile {shlex.quote(args.profile)} --on-failure keep; {error.hint}"
             here.error(error)
         if undoable:
-            await session.uncancelled(workspace.roll_back(plan, outcome, emit=here.emit))
+            await uncancelled(workspace.roll_back(plan, outcome, emit=here.emit))
         here.result = "rolled-back" if undoable else "kept"
         if not isinstance(error, Fault):
             raise
@@ -202,5 +203,5 @@ async def _stay(here: Session, workspace: Workspace, name: str, statuses: Iterab
     finally:
         for follower in followers:
             follower.cancel()
-        await session.uncancelled(take_down())
+        await uncancelled(take_down())
         await asyncio.gather(*followers, return_exceptions=True)

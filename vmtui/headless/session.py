@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import os
 import signal
 import sqlite3
@@ -24,6 +22,7 @@ from vmtui.headless import exit_codes, stdin
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import Output, Records, Talk
 from vmtui.headless.screen import Screen
+from vmtui.host.files import in_words, remedy
 from vmtui.host.paths import Paths
 
 T = TypeVar("T")
@@ -170,22 +169,12 @@ def _of_host(error: OSError | sqlite3.Error) -> Fault:
     if isinstance(error, sqlite3.Error):
         return damaged(Paths.from_environment().state / DATABASE, error)
     path = f"{error.filename}: " if error.filename else ""
-    hint = "df -h" if error.errno == errno.ENOSPC else "vmtui doctor"
-    return OperationFailed(f"{path}{(error.strerror or str(error)).lower()}", hint=hint)
+    return OperationFailed(f"{path}{in_words(error)}", hint=remedy(error))
 
 
 async def _command(session: Session, command: Command) -> int:
     async with await Workspace.open(Paths.from_environment()) as workspace:
         return await command(session, workspace)
-
-
-async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` to its end although the calling task was cancelled: the clean-up after a signal."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    return task.result()
 
 
 async def ticking(tick: Callable[[], None], work: Awaitable[T], interval_s: float = 0.5) -> T:

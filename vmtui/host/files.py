@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def in_words(error: OSError) -> str:
+    """Why, as people say it, without its number and its path."""
+    return "no space left" if error.errno in FULL else (error.strerror or str(error)).lower()
+
+
+def remedy(error: OSError, *directories: Path) -> str:
+    """The command that shows what is in the way of writing to `directories`."""
+    if error.errno in FULL:
+        return f"df -h {' '.join(shlex.quote(str(directory)) for directory in directories)}".rstrip()
+    return f"ls -ld {shlex.quote(str(error.filename))}" if error.filename else "vmtui doctor"
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:

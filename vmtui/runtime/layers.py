@@ -24,6 +24,7 @@ import msgspec
 import vmtui
 from vmtui.core.errors import InvalidInput, MissingCapability, OperationFailed
 from vmtui.host.faults import CommandFailed
+from vmtui.host.files import FULL, in_words, remedy
 from vmtui.host.paths import program
 from vmtui.host.process import run
 from vmtui.runtime.claim import claim, sweep
@@ -268,7 +269,6 @@ def _describe(tree: bytes, path: bytes) -> Folder:
 
 
 def host_error(error: OSError, what: str) -> OperationFailed:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OperationFailed(f"no space left for {what}", hint="df -h", details=error.strerror or "")
-    look = f"ls -ld {shlex.quote(str(error.filename))}" if error.filename else "vmtui doctor"
-    return OperationFailed(f"{what}: {(error.strerror or str(error)).lower()}", hint=look)
+    if error.errno in FULL:
+        return OperationFailed(f"no space left for {what}", hint="df -h")
+    return OperationFailed(f"{what}: {in_words(error)}", hint=remedy(error))

@@ -40,6 +40,8 @@ from vmtui.core.errors import InvalidInput, NotFound, NotPermitted, OperationFai
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Kind, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import ContainerSpec
+from vmtui.host.files import in_words, remedy
+from vmtui.host.tasks import uncancelled
 from vmtui.runtime.cgroups import hierarchies
 from vmtui.runtime.idmap import IdRanges
 
@@ -136,9 +138,10 @@ class OciBackend(Backend[ContainerSpec]):
             await asyncio.sleep(0)  # a cancellation that came meanwhile is raised here, where it can be undone
             self._records.finish(desired)
         except BaseException as error:
-            await asyncio.shield(self.delete(ref, purge=False))
+            await uncancelled(self.delete(ref, purge=False))
             if isinstance(error, OSError):
-                raise OperationFailed(f"{ref} cannot be made: {error}", hint="df -h") from error
+                hint = remedy(error, self.context.paths.state, self.context.paths.cache)
+                raise OperationFailed(f"{ref} cannot be made: {in_words(error)}", hint=hint) from error
             raise
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:
@@ -159,7 +162,7 @@ class OciBackend(Backend[ContainerSpec]):
                 await remove_tree(places.resource)  # deeper than Records can: the container has written there
                 self._records.remove(ref)
         except OSError as error:
-            raise OperationFailed(f"{ref} cannot be removed: {error}") from error
+            raise OperationFailed(f"{ref} cannot be removed: {in_words(error)}", hint=remedy(error)) from error
 
     def _volumes_of_others(self, ref: Ref) -> set[str]:
         from vmtui.backends.oci.volumes import named
@@ -258,7 +261,8 @@ class OciBackend(Backend[ContainerSpec]):
         try:
             await places.cgroup.freeze(frozen)
         except OSError as error:
-            raise OperationFailed(f"{ref} cannot be {'paused' if frozen else 'resumed'}: {error}") from error
+            done = "paused" if frozen else "resumed"
+            raise OperationFailed(f"{ref} cannot be {done}: {in_words(error)}", hint=remedy(error)) from error
 
     def _running(self, ref: Ref) -> Places:
         places = self._places(ref)
@@ -315,7 +319,7 @@ class OciBackend(Backend[ContainerSpec]):
             names.write(places.etc, record.desired.spec.hostname or ref.name, ports)
             await plug(process.pid, ports)
         except OSError as error:
-            raise OperationFailed(f"{ref} cannot be plugged in: {error}") from error
+            raise OperationFailed(f"{ref} cannot be plugged in: {in_words(error)}", hint=remedy(error)) from error
 
 
 class _AnyDesired(msgspec.Struct):

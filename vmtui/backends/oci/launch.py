@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -19,9 +18,10 @@ from vmtui.core.backend import Context, Desired, Progress, Report
 from vmtui.core.errors import OperationFailed
 from vmtui.core.resource import Port
 from vmtui.core.specs import ContainerSpec
-from vmtui.host.files import read_tail
+from vmtui.host.files import in_words, read_tail, remedy
 from vmtui.host.netns import plug_veth
 from vmtui.host.process import ProcessId, boot_id, tail, which
+from vmtui.host.tasks import uncancelled
 from vmtui.runtime import conmon, users
 from vmtui.runtime.bundle import Placement, config_json
 from vmtui.runtime.cgroups import Hierarchy, hierarchies, mode
@@ -31,6 +31,7 @@ from vmtui.runtime.oci_runtime import choose
 from vmtui.runtime.overlay import mount_overlay, own_writable
 
 MARK = "org.vmtui.mark"  # annotations of config.json
+LEAST_ROOM = 64 << 10  # what a runtime keeps of one container, and a bit
 SPEC_HASH = "org.vmtui.spec-hash"
 
 
@@ -87,9 +88,11 @@ class Launch:
             report(Progress(message=f"starting it with {runtime.name}"))
             await places.containers(state).start(places.name)
         except BaseException as error:
-            await asyncio.shield(clear(places))
+            await uncancelled(clear(places))
             if isinstance(error, OSError):
-                raise OperationFailed(f"{places.ref} cannot be started: {error}", hint="vmtui doctor") from error
+                paths = self._context.paths
+                hint = remedy(error, paths.state, paths.cache, paths.runtime)
+                raise OperationFailed(f"{places.ref} cannot be started: {in_words(error)}", hint=hint) from error
             raise
 
     async def _create_mapped(self, state: RunState, trees: tuple[Hierarchy, ...]) -> None:
@@ -127,7 +130,7 @@ class Launch:
             except OperationFailed as fault:
                 said = containers.last_error() or fault.details
                 message = f"{places.ref} cannot be started: {said or fault}"
-                raise OperationFailed(message, hint=_remedy(said)) from fault
+                raise OperationFailed(message, hint=self._remedy(said)) from fault
 
     def _assemble(self, state: RunState, trees: tuple[Hierarchy, ...], userns_fd: int | None) -> bytes:
         """Mount everything, in the namespace's thread; returns config.json."""
@@ -166,6 +169,15 @@ class Launch:
             annotations={MARK: self._context.mark(places.ref), SPEC_HASH: self._desired.spec_hash},
         )
         return config_json(spec, self._image.config, placement)
+
+    def _remedy(self, said: str) -> str:
+        """What mends a start that the runtime refused."""
+        room = os.statvfs(self._context.paths.runtime)
+        if "no space left" in said or room.f_bavail * room.f_frsize < LEAST_ROOM:  # runc loses the reason
+            return f"df -h {self._context.paths.runtime}"
+        if "exec:" in said:
+            return 'set command = ["PROGRAM", …] to one that the image has'
+        return "vmtui doctor"
 
     async def _connect(self) -> None:
         process = self._places.conmon.container()
@@ -217,13 +229,6 @@ def rotate(places: Places, limit_bytes: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if places.log.stat().st_size >= limit_bytes // 2:
             places.log.replace(places.old_log)
-
-
-def _remedy(said: str) -> str:
-    """What mends a start that the runtime refused."""
-    if "executable file not found" in said or "exec:" in said:
-        return 'set command = ["PROGRAM", …] to one that the image has'
-    return "vmtui doctor"
 
 
 def tail_of(log: Path) -> str:

@@ -23,6 +23,7 @@ from vmtui.core.specs import ContainerSpec
 from vmtui.host.files import write_atomic
 from vmtui.host.paths import Paths
 from vmtui.host.process import boot_id, which
+from vmtui.host.tasks import uncancelled
 from vmtui.runtime import oci_runtime, seccomp
 from vmtui.runtime.cgroups import hierarchies, mode
 from vmtui.runtime.idmap import IdRanges
@@ -148,4 +149,4 @@ async def _container(context: Context, layer: Path) -> tuple[dict[str, str], str
         lines = (line.text.partition(":") for line in last_lines((places.log,), None))
         return {name: value.strip() for name, _, value in lines}, state.shared_ids_because if state else ""
     finally:
-        await asyncio.shield(clear(places))
+        await uncancelled(clear(places))

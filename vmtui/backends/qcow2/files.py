@@ -71,7 +71,9 @@ def plain_errors(ref: Ref) -> Iterator[None]:
     except OSError as error:
         path = Path(str(error.filename or "/"))
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise no_space(path) from error
+            raise (
+                no_space(path) if error.filename else OperationFailed(f"no space left for {ref}", hint="df -h")
+            ) from error
         raise OperationFailed(f"{ref}: {path}: {plain(error)}", hint=f"ls -ld {path}") from error
     except Refused as refusal:
         raise OperationFailed(f"{ref}: {refusal}") from refusal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -62,8 +63,9 @@ async def examine(cache: Path) -> Host:
         tcg=await _prove(program, TCG),
         kvm=await _prove(program, KVM),
     )
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(cache / CACHE, msgspec.json.encode(host))
+    with contextlib.suppress(OSError):  # without room it is tried again
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(cache / CACHE, msgspec.json.encode(host))
     return host
 
 

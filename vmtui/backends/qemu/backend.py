@@ -44,7 +44,7 @@ from vmtui.core.errors import (
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Kind, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import VmSpec
-from vmtui.host.files import write_atomic
+from vmtui.host.files import in_words, remedy, write_atomic
 from vmtui.host.process import ProcessId
 
 ANSWER_S = 2.0
@@ -185,7 +185,8 @@ class QemuBackend(Backend[VmSpec]):
         except BaseException as error:
             self._records.remove(ref)
             if isinstance(error, OSError):
-                raise OperationFailed(f"cannot make {ref}: {error.strerror}", hint=f"df -h {cache}") from error
+                hint = remedy(error, self.context.paths.state, cache)
+                raise OperationFailed(f"cannot make {ref}: {in_words(error)}", hint=hint) from error
             raise
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002  # its disks are not its own

@@ -13,6 +13,8 @@ from vmtui.core.backend import Attachments, Context, Desired, Progress, Report
 from vmtui.core.errors import NotPermitted, OperationFailed
 from vmtui.core.resource import Ref
 from vmtui.core.specs import VmSpec
+from vmtui.host.files import in_words, remedy
+from vmtui.host.tasks import uncancelled
 from vmtui.runtime.images import ImageStore
 from vmtui.runtime.rootfs import initramfs as image_archive
 
@@ -59,9 +61,10 @@ async def start(
         await launch.spawn(ref, run, folder / state.LOG, command.argv(plan))
         await launch.wait_up(ref, run, context.runtime_dir(ref))
     except BaseException as error:
-        await asyncio.shield(_undo(context, ref, folder))
+        await uncancelled(_undo(context, ref, folder))
         if isinstance(error, OSError):
-            raise OperationFailed(f"cannot start {ref}: {error.strerror}") from error
+            hint = remedy(error, context.paths.state, context.paths.runtime)
+            raise OperationFailed(f"cannot start {ref}: {in_words(error)}", hint=hint) from error
         raise
     finally:
         for name in (state.INITRD, state.KERNEL):  # QEMU has read the one, and has the other open

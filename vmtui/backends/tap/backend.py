@@ -26,6 +26,7 @@ from vmtui.core.specs import NetworkSpec
 from vmtui.core.units import Publish
 from vmtui.host import sockets
 from vmtui.host.process import boot_id, which
+from vmtui.host.tasks import uncancelled
 
 
 class TapBackend(Backend[NetworkSpec]):
@@ -139,7 +140,7 @@ class TapBackend(Backend[NetworkSpec]):
                 await self._mend(self._load(desired.ref, desired.spec), report)
                 self._records.finish(desired)
             except BaseException:
-                await asyncio.shield(self._remove(desired.ref))
+                await uncancelled(self._remove(desired.ref))
                 raise
 
     def _load(self, ref: Ref, spec: NetworkSpec) -> Network:
@@ -259,7 +260,7 @@ class TapBackend(Backend[NetworkSpec]):
                 await self._rules(new, listing)
                 await new.dnsmasq.ensure(new.mark, new.spec, new.book, new.members())
             except BaseException:
-                await asyncio.shield(self._take_back(old, new, None if was_there else lease))
+                await uncancelled(self._take_back(old, new, None if was_there else lease))
                 raise
             return new.port(lease, new.seen(lease))
 

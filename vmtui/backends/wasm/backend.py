@@ -36,7 +36,7 @@ from vmtui.core.errors import InvalidInput, NotFound, NotPermitted, OperationFai
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Kind, Problem, Ref, Sample, Status
 from vmtui.core.specs import SandboxSpec
-from vmtui.host.files import write_atomic
+from vmtui.host.files import in_words, remedy, write_atomic
 
 FIRST_UID = 0x7E00_0000  # above the user namespaces of containers, below the VMs, below 2**31
 UIDS = 1 << 24
@@ -114,7 +114,8 @@ class WasmBackend(Backend[SandboxSpec]):
         except BaseException as error:
             self._records.remove(ref)
             if isinstance(error, OSError):
-                raise OperationFailed(f"cannot make {ref}: {error.strerror}", hint=f"df -h {self._cache}") from error
+                hint = remedy(error, self.context.paths.state, self._cache)
+                raise OperationFailed(f"cannot make {ref}: {in_words(error)}", hint=hint) from error
             raise
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002  # a sandbox keeps no data

@@ -23,6 +23,7 @@ HINTS = {
     "memory": 'set memory = "SIZE" to what the module needs',
     "volume": "set volumes to folders that are there",
 }
+ERRNO = re.compile(r"\[Errno \d+\] ")  # of Python's OSError
 USER_NAMESPACES = "sysctl kernel.unprivileged_userns_clone=1, or run vmtui as root"
 
 
@@ -102,7 +103,7 @@ async def _call(verb: str, launch: Launch, paths: Paths, source: Path | str) -> 
 def fault(answer: Message, source: Path | str) -> Fault:
     """A failure that the program reports, as an error for people. Its text may quote the module."""
     code = str(answer.get("code", ""))
-    text = tail(str(answer.get("message", "")).encode("utf-8", "replace"))
+    text = ERRNO.sub("", tail(str(answer.get("message", "")).encode("utf-8", "replace")))
     brief = " ".join(text.partition("Caused by:")[0].split("\n")[0].split())
     details = text if "\n" in text else ""
     if code == "invalid-module":
@@ -117,4 +118,6 @@ def fault(answer: Message, source: Path | str) -> Fault:
         return MissingCapability(f"the sandbox cannot be isolated: {brief}", hint=USER_NAMESPACES)
     if code in ("timeout", "died") and "compiling" in brief:
         return InvalidInput(f"{source}: {brief}", hint=f"ls -lh {source}")
-    return OperationFailed(f"{source}: {brief}", hint="vmtui doctor", details=details)
+    return OperationFailed(
+        f"{source}: {brief}", hint="df -h" if "No space left" in brief else "vmtui doctor", details=details
+    )
