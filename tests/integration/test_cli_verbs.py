@@ -232,4 +232,7 @@ def test_version_and_help(cli: Cli) -> None:
 
 
 def test_a_state_directory_that_cannot_be_used(cli: Cli) -> None:
-    assert "cannot use /proc/nowhere" in cli.refused(71, "ls", env={"XDG_STATE_HOME": "/proc/nowhere"})
+    said = cli.refused(71, "ls", env={"XDG_STATE_HOME": "/proc/nowhere"})
+    assert said.startswith("error: cannot use")
+    assert "/proc/nowhere" in said
+    assert "hint: export XDG_STATE_HOME=" in said
