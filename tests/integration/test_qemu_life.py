@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import secrets
@@ -110,7 +111,8 @@ async def test_a_panic_is_a_failure_with_its_text(backend: QemuBackend) -> None:
 
 async def test_power_off_from_inside(backend: QemuBackend) -> None:
     await boot(backend, IDLE)
-    assert (await inside(backend, REF, "poweroff"))[0] == 0
+    with contextlib.suppress(OperationFailed):  # it may be off before it can tell how the command ended
+        assert (await inside(backend, REF, "poweroff"))[0] == 0
     status = await ended(backend)
     assert status.exit is not None
     assert status.exit.code == 143
