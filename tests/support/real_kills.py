@@ -5,9 +5,10 @@
 Run on a machine of its own, in a workspace of its own. The first word is what is killed; the second what follows: after
 `up` the profile must be up, and the run after that change nothing. In the end all is taken down, and nothing is left.
 
-A point is each write to the database (each beginning and each end of a step in the journal among them), each progress
-that a step reports, and each start of an outside tool, which then goes on without us; with ABOUT only the points that
-have this in their names. Prints the number of points.
+A point is each beginning and each end of a step in the journal ("step"), each other write to the database ("write"),
+each progress that a step reports ("progress"), each start of an outside tool, which then goes on without us ("tool"),
+and each change of a directory ("file"). ABOUT is a regular expression that the names of points must match. Prints how
+many points there were.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -42,49 +45,68 @@ LIMIT_S = 60
 
 
 def die_at(point: int, where: Path, about: str) -> None:
-    """Let this process end by SIGKILL at its `point`-th point with `about` in its name; `where` then holds the name."""
-    left = point
+    """Let this process end by SIGKILL at its `point`-th point that is named like `about`; `where` then has its name."""
+    left, wanted = point, re.compile(about)
 
     def tick(name: str) -> None:
         nonlocal left
-        left -= about in name
-        if left == 0 and about in name:
-            where.write_text(name)
-            os.kill(os.getpid(), signal.SIGKILL)
+        if wanted.search(name):
+            left -= 1
+            if left == 0:
+                write(where, name)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def then_tick(act: Callable[..., Any], kind: str) -> Callable[..., Any]:
+        def done(*args: Any, **how: Any) -> Any:
+            result = act(*args, **how)
+            tick(f"{kind} {act.__name__} {' '.join(map(str, args[:2]))}")
+            return result
+
+        return done
 
     class Counted(Store):
-        """Each write is a point, and those of the journal have names."""
-
         def __init__(self, path: Path) -> None:
             super().__init__(path)
-            self._db = crash.ticking(self._db, lambda _=None: tick("a write"))
+            self._writes = "write"
+            self._db = crash.ticking(self._db, lambda _=None: tick(self._writes))
             self._open: dict[int, str] = {}
 
         def journal_begin(self, run: str, ref: Ref, verb: str) -> int:
+            self._writes = f"step begin {verb} {ref}"
             entry = super().journal_begin(run, ref, verb)
-            self._open[entry] = f"{verb} {ref}"
-            tick(f"begin {verb} {ref}")
+            self._writes, self._open[entry] = "write", f"{verb} {ref}"
             return entry
 
         def journal_end(self, entry: int) -> None:
+            self._writes = f"step end {self._open.pop(entry)}"
             super().journal_end(entry)
-            tick(f"end {self._open[entry]}")
+            self._writes = "write"
 
     emit, spawn = session.Session.emit, asyncio.create_subprocess_exec
 
     def emitted(self: session.Session, event: Event) -> None:
         emit(self, event)
         if isinstance(event, StepProgressed):
-            tick(f"{event.action} {event.ref}: {event.message}")
+            tick(f"progress {event.action} {event.ref}: {event.message}")
 
     async def spawned(*argv: Any, **how: Any) -> asyncio.subprocess.Process:
         process = await spawn(*argv, **how)
-        tick(" ".join(map(str, argv[:6])))
+        tick(f"tool {' '.join(map(str, argv[:6]))}")
         return process
 
     workspace.Store = Counted  # type: ignore[attr-defined]
     session.Session.emit = emitted  # type: ignore[method-assign]
     asyncio.create_subprocess_exec = spawned
+    tempfile.mkstemp = then_tick(tempfile.mkstemp, "file")
+    for name in ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "symlink", "link"):
+        setattr(os, name, then_tick(getattr(os, name), "file"))
+
+
+def write(path: Path, text: str) -> None:
+    """With what is not a point."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.write(fd, text.encode())
+    os.close(fd)
 
 
 def vmtui(folder: Path, *argv: str, arm: Callable[[], None] = lambda: None) -> int | None:
@@ -155,7 +177,7 @@ class Kills:
             if self.act == "down":
                 self.up()
             where = self.folder / "where"
-            where.write_text("its end")
+            write(where, "its end")
             arm = partial(die_at, point, where, self.about)
             code = vmtui(self.folder, *argv, arm=arm)
             assert code in (None, 0), f"point {point} ({where.read_text()}): ended with {code}\n{self.said()}"
