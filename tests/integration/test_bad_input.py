@@ -456,7 +456,7 @@ MADE = [
         "port of another process",
         NETWORK + CONTAINER + SLEEPS + 'networks = ["net"]\nports = ["127.0.0.1:{port}:80"]\n',
         71,
-        "port {port}/tcp is in use on this host by python",
+        "port {port}/tcp is in use on this host by ",
         "^ss ",
         prepare=listener,
     ),
