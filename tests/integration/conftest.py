@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.containers import Yard, busybox_image
 from tests.support.machine import Machine, Site
+from tests.support.refusals import Place
 from vmtui.backends.qemu import kernel, packages
 from vmtui.core.backend import silent
 from vmtui.runtime.images import ImageStore
@@ -24,6 +25,14 @@ IMAGE = "deb:busybox-static"
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A reference to an image of busybox."""
     return busybox_image(tmp_path_factory.mktemp("busybox") / "image")
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Iterator[Place]:
+    """A workspace for what must be refused; its cache is shared, and not looked at."""
+    made = Place(tmp_path_factory.getbasetemp() / "refusals", busybox)
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="session")

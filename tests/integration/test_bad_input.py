@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,6 @@ NETWORK = '[network.net]\nsubnet = "{net}.0/24"\n'
 SLEEPS = 'command = ["sleep", "99"]\n'
 ENDS = 'ready = { exit_code = 0, timeout = "20s" }\n'
 KEPT = "^vmtui --profile .*bad.toml --on-failure keep; vmtui logs bad/"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared by all cases; what they leave in it is not looked at."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def place(cache: Path, busybox: str) -> Iterator[Place]:
-    made = Place(cache, busybox)
-    yield made
-    made.remove()
 
 
 def at(line: int, key: str = "") -> str:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from vmtui.core.errors import LockHeld
+from vmtui.host.process import tail
 
 POLL_S = 0.02
 
@@ -30,7 +31,7 @@ async def exclusive(path: Path, *, wait_s: float, purpose: str) -> AsyncIterator
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip()
+                    holder = tail(os.pread(fd, 200, 0))
                     raise LockHeld(
                         f"another vmtui changes this workspace ({holder or 'unknown'})",
                         hint="wait for it to end, then run this again",

@@ -130,6 +130,7 @@ class Run:
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
         self._undo: list[Undo] = []
         self._failure: tuple[Ref, BaseException] | None = None
+        self._ended: list[int] = []
 
     async def execute(self, on_failure: Literal["keep", "rollback"]) -> Outcome:
         """Carry out all steps. A failure stops what has not begun; then it is taken back, or kept as it is.
@@ -144,6 +145,7 @@ class Run:
             cancelled = not isinstance(error, Exception)
             if on_failure == "rollback":
                 await uncancelled(roll_back(self._undo, self._emit, self._store))
+                self._end_failed()
             if cancelled or self._failure is None:
                 raise
             ref, cause = self._failure
@@ -197,13 +199,20 @@ class Run:
         except BaseException as error:
             if self._failure is None and isinstance(error, Exception):
                 self._failure = (ref, error)
-            message = str(error) or type(error).__name__
+            message = in_words(error) if isinstance(error, OSError) else str(error) or type(error).__name__
             self._end(step, "failed" if isinstance(error, Exception) else "cancelled", began, message)
             if entry is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._store.journal_end(entry)  # the backend has undone it
+                self._ended.append(entry)  # the backend has undone it
+                self._end_failed()
             raise
         self._end(step, "done", began, "")
+
+    def _end_failed(self) -> None:
+        """Close the journal's entries of steps that failed; on a full disk once there is room again."""
+        with contextlib.suppress(sqlite3.Error):
+            while self._ended:
+                self._store.journal_end(self._ended[-1])
+                self._ended.pop()
 
     def _tell(self, event: Event) -> None:
         self._emit(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -25,6 +26,13 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     path: str
     reason: str
+
+
+def require_root() -> None:
+    """Raises MissingCapability."""
+    if os.geteuid() != 0:
+        message = "containers need root: namespaces, overlay mounts and cgroup limits"
+        raise MissingCapability(message, hint="sudo -E vmtui")
 
 
 def choose(preference: str, cgroup_mode: str) -> Runtime:

@@ -10,11 +10,12 @@ from vmtui.core.backend import Context, Desired, problem_of
 from vmtui.core.errors import Fault, InvalidInput
 from vmtui.core.resource import Problem
 from vmtui.core.specs import ContainerSpec
+from vmtui.host.files import in_words, remedy
 from vmtui.host.process import which
 from vmtui.runtime import bundle, capabilities, seccomp, signals
 from vmtui.runtime.cgroups import hierarchies, mode
 from vmtui.runtime.images import ImageStore
-from vmtui.runtime.oci_runtime import choose
+from vmtui.runtime.oci_runtime import choose, require_root
 from vmtui.runtime.reference import parse, require_local
 
 FETCHERS = {"deb": ("apt-get", "dpkg-deb")}
@@ -36,6 +37,7 @@ def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
                 Volumes(context).path(desired.ref.profile, mount.source)
 
     def programs() -> None:
+        require_root()
         choose(options.runtime, mode(hierarchies()))
         which("conmon")
 
@@ -47,6 +49,7 @@ def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
                 which(tool)
 
     questions: list[tuple[str, Callable[[], object]]] = [
+        ("runtime", programs),
         ("image", image),
         ("working-dir", lambda: bundle.check_working_dir(spec.working_dir)),
         ("missing-source", lambda: require_sources(spec.volumes)),
@@ -56,7 +59,6 @@ def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
         ("environment", lambda: bundle.checked_environment(spec.environment, str(desired.ref))),
         ("tmpfs", lambda: bundle.check_tmpfs(spec.tmpfs)),
         ("capability", lambda: seccomp.resolve(capabilities.resolve(spec.cap_add, spec.cap_drop))),
-        ("runtime", programs),
     ]
     problems = []
     for code, ask in questions:
@@ -65,5 +67,6 @@ def check(context: Context, desired: Desired[ContainerSpec]) -> list[Problem]:
         except Fault as fault:
             problems.append(problem_of(fault, f"{desired.ref}: {fault.message}", code=code))
         except OSError as error:
-            problems.append(Problem(code=code, message=f"{desired.ref}: {error}", hint="vmtui doctor"))
+            message = f"{desired.ref}: {error.filename or code}: {in_words(error)}"
+            problems.append(Problem(code=code, message=message, hint=remedy(error)))
     return problems

@@ -83,10 +83,7 @@ def _key(runtime: oci_runtime.Runtime) -> str:
 
 
 async def _try(context: Context, runtime: oci_runtime.Runtime) -> Probe:
-    if os.geteuid() != 0:
-        raise MissingCapability(
-            "containers need root: namespaces, overlay mounts and cgroup limits", hint="sudo -E vmtui"
-        )
+    oci_runtime.require_root()
     version = await oci_runtime.version(runtime)
     context.paths.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     # In the cache, whose file system the layers of images are on: whether it can map ids is part of the question.

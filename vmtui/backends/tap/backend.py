@@ -376,7 +376,7 @@ def _need(spec: NetworkSpec) -> None:
     if spec.dns or spec.dhcp:
         which("dnsmasq")
     if os.geteuid() != 0:
-        raise MissingCapability("networks need root", hint="sudo vmtui …")
+        raise MissingCapability("networks need root", hint="sudo -E vmtui")
 
 
 def _subnet(desired: Desired[Any]) -> Any:

@@ -57,7 +57,7 @@ def _try() -> int | None:
     except FileNotFoundError:  # the one before us removed it in between
         return None
     except PermissionError:
-        raise MissingCapability(f"no right to write {ROOT}: networks need root", hint="sudo vmtui …") from None
+        raise MissingCapability(f"no right to write {ROOT}: networks need root", hint="sudo -E vmtui") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(fd), ROOT.stat()):
