@@ -231,3 +231,11 @@ def test_a_move_to_another_backend_deletes_with_the_old_one(world: World) -> Non
     assert (change.action, change.backend) == ("recreate", "old")
     assert change.desired is not None
     assert change.desired.backend == "fake"
+
+
+def test_what_a_stop_did_not_reach_is_to_run_again(world: World) -> None:
+    """Otherwise its restart policy would never act, although it runs as declared."""
+    world.applied[BOX] = msgspec.structs.replace(world.applied[BOX], intent=Intent.STOPPED)
+    assert world.actions() == {"web": "update"}
+    world.observed[BOX] = seen(world.desired[BOX], Phase.STOPPED)
+    assert world.actions() == {"web": "start"}

@@ -12,7 +12,7 @@ from vmtui.core.lifecycle import UP, Action, Phase, Role
 from vmtui.core.resource import Kind, Port, Ref, Status
 from vmtui.core.specs import DiskSpec, Restart, Spec, Workload, encode
 from vmtui.core.units import Size
-from vmtui.engine.store import Applied
+from vmtui.engine.store import Applied, Intent
 
 MEND = "mend"
 RECREATE = "recreate"
@@ -196,6 +196,8 @@ def decide(
         return change(action, "; ".join(lost))
     if was is None:
         return change(UPDATE, "it is adopted: the database did not know it", ())
+    if was.intent is Intent.STOPPED and seen.phase is Phase.RUNNING:  # its restart policy would not act
+        return change(UPDATE, "it runs, though it was to be stopped")
     if msgspec.structs.replace(was.desired.spec, backend=want.spec.backend) != want.spec:
         return change(UPDATE, "changed in place: " + ", ".join(field.name for field in fields))
     return None
