@@ -50,6 +50,13 @@ WAYS = (
     ("up", "up", "^(step|write|progress|tool)"),
     ("down", "up", "^(step|write|progress|tool)"),
     ("up", "down", ""),
+    ("restart web hello", "up", "^(write|progress|tool)"),
+    ("stop web hello", "down", "^(write|progress|tool)"),
+)
+
+VM_WAYS = (
+    *((killed, then, "/vm/") for killed, then, _ in WAYS[:4]),
+    ("restart guest", "up", ""),
 )
 
 
@@ -65,10 +72,10 @@ def points(cache: Path, profile: str, killed: str, then: str, about: str) -> int
 def test_killed_anywhere(warm_cache: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda way: points(warm_cache, SMALL, *way), WAYS))
-    assert all(count > least for count, least in zip(found, (80, 50, 30, 100), strict=True)), found
+    assert all(count > least for count, least in zip(found, (80, 40, 20, 100, 15, 5), strict=True)), found
 
 
 def test_killed_anywhere_in_what_concerns_a_vm(warm_cache: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda way: points(warm_cache, WITH_VM, way[0], way[1], "/vm/"), WAYS))
-    assert all(count > least for count, least in zip(found, (5, 15, 5, 15), strict=True)), found
+        found = list(pool.map(lambda way: points(warm_cache, WITH_VM, *way), VM_WAYS))
+    assert all(count > least for count, least in zip(found, (5, 15, 5, 15, 10), strict=True)), found

@@ -1,9 +1,9 @@
-"""Kills `vmtui` at each point of bringing a profile up, or of taking it down, and holds the next run to finishing it.
+"""Kills `vmtui` at each point of what it does with a profile, and holds the next run to bringing all in order.
 
-    python -m tests.support.real_kills up|down up|down FILE [ABOUT]
+    python -m tests.support.real_kills ACT up|down FILE [ABOUT]
 
-Run on a machine of its own, in a workspace of its own. The first word is what is killed; the second what follows: after
-`up` the profile must be up, and the run after that change nothing. In the end all is taken down, and nothing is left.
+Run on a machine of its own, in a workspace of its own. ACT is killed: `up`, `down`, or a verb on what is up, such as
+"restart web". The second word is what follows: after `up` the profile must be up, and the run after that change nothing. In the end all is taken down, and nothing is left.
 
 A point is each beginning and each end of a step in the journal ("step"), each other write to the database ("write"),
 each progress that a step reports ("progress"), each start of an outside tool, which then goes on without us ("tool"),
@@ -34,7 +34,7 @@ from vmtui.backends.tap.lock import ROOT as TAP
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.resource import Ref
 from vmtui.engine import registry, workspace
-from vmtui.engine.store import Store, open_context
+from vmtui.engine.store import Intent, Store, open_context
 from vmtui.headless import arguments, session
 from vmtui.host.paths import Paths
 from vmtui.profile import load
@@ -124,22 +124,22 @@ def vmtui(folder: Path, *argv: str, arm: Callable[[], None] = lambda: None) -> i
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return (
-        None if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else os.waitstatus_to_exitcode(status)
-    )
+    code = os.waitstatus_to_exitcode(status)
+    return None if code == -signal.SIGKILL else code
 
 
 class Kills:
     def __init__(self, act: str, then: str, file: Path, about: str = "") -> None:
         self.act = act
         self.then = then
-        self.file = file
         self.about = about
         self.paths = Paths.from_environment()
         self.paths.make()
         self.folder = Path(os.environ["TMPDIR"])
         profile: Profile = load.load(file, registry.option_types)
-        self.name = profile.name
+        self.up = ["--profile", str(file)]
+        # By its file, since the kill may have come before anything was known by name.
+        self.down = [*self.up, "--down", "--purge", "--yes"]
         self.tokens = [item.ref.token(open_context(self.paths).workspace) for item in profile.resources]
 
     def said(self) -> str:
@@ -152,13 +152,14 @@ class Kills:
         summary: dict[str, Any] = json.loads((self.folder / "stdout").read_text().splitlines()[-1])
         return summary
 
-    def up(self) -> None:
-        summary = self.ok("--profile", str(self.file))
+    def run_up(self) -> None:
+        summary = self.ok(*self.up)
         assert all(resource["ready"] for resource in summary["resources"]), summary
-
-    def down(self) -> None:
-        """`vmtui --profile FILE --down`, since the kill may have come before anything was known."""
-        self.ok("--profile", str(self.file), "--down", "--purge", "--yes")
+        store = Store(self.paths.state / "state.db")
+        stopped = [str(ref) for ref, row in store.everything().items() if row.intent is not Intent.UP]
+        open_steps = store.interrupted()
+        store.close()
+        assert (stopped, open_steps) == ([], {})
 
     def view(self) -> HostView:
         seen = HostView.take((self.paths.state, self.paths.runtime, TAP))
@@ -168,14 +169,12 @@ class Kills:
 
     def every_point(self) -> int:
         before = self.view()
-        argv = ["--profile", str(self.file)]
-        if self.act == "down":
-            argv += ["--down", "--purge", "--yes"]
+        argv = {"up": self.up, "down": self.down}.get(self.act, self.act.split())
         for point in itertools.count(1):
             assert point < MOST_POINTS, "it never comes to its end"
             began = time.monotonic()
-            if self.act == "down":
-                self.up()
+            if self.act != "up":
+                self.run_up()
             where = self.folder / "where"
             write(where, "its end")
             arm = partial(die_at, point, where, self.about)
@@ -183,9 +182,9 @@ class Kills:
             assert code in (None, 0), f"point {point} ({where.read_text()}): ended with {code}\n{self.said()}"
             try:
                 if self.then == "up":
-                    self.up()
-                    assert self.ok("--profile", str(self.file))["changes"] == 0, self.said()
-                self.down()
+                    self.run_up()
+                    assert self.ok(*self.up)["changes"] == 0, self.said()
+                self.ok(*self.down)
                 left = before.diff(self.view())
                 assert left == "", f"left behind:\n{left}"
             except AssertionError as error:
