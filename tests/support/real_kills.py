@@ -3,7 +3,8 @@
     python -m tests.support.real_kills ACT up|down FILE [ABOUT]
 
 Run on a machine of its own, in a workspace of its own. ACT is killed: `up`, `down`, or a verb on what is up, such as
-"restart web". The second word is what follows: after `up` the profile must be up, and the run after that change nothing. In the end all is taken down, and nothing is left.
+"restart web". The second word is what follows: after `up` the profile must be up, and the run after that change
+nothing. In the end all is taken down, and nothing is left.
 
 A point is each beginning and each end of a step in the journal ("step"), each other write to the database ("write"),
 each progress that a step reports ("progress"), each start of an outside tool, which then goes on without us ("tool"),
