@@ -11,7 +11,7 @@ RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-c
 TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev procps umoci zsh
 BENCH_PACKAGES := podman
 
-.PHONY: run test bench down lab setup packages test-packages bench-packages clean
+.PHONY: run test kills bench down lab setup packages test-packages bench-packages clean
 
 run: setup
 	@$(VMTUI) --profile $(PROFILE)
@@ -27,6 +27,9 @@ test: setup test-packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+kills: setup test-packages
+	VMTUI_EVERY_POINT=1 $(BIN)/pytest tests/integration/test_crash_real.py
 
 bench: setup test-packages bench-packages
 	$(SUDO) $(BIN)/python -m bench
