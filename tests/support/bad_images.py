@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,8 @@ def flipped_blob(place: Place) -> None:
 def honest_cut(place: Place) -> None:
     """The blob has its digest, and its gzip stream ends early."""
     layout = oci.Layout(place.folder / "image")
-    tar = oci.make_tar(busybox_layer())
+    # A layer that no other image has: one that is in the cache already is never unpacked again.
+    tar = oci.make_tar(busybox_layer(cut=secrets.token_bytes(64)))
     blob = layout.blob(oci.compress(tar, "gzip")[:20_000], LAYER)
     diff_ids = [f"sha256:{hashlib.sha256(tar).hexdigest()}"]
     config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
