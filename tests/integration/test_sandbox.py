@@ -657,7 +657,7 @@ async def test_no_space_left(sandboxes: Sandboxes) -> None:
     await run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", state])
     try:
         large = wat.exits(0) + f";; {'x' * 300_000}\n"
-        with pytest.raises(OperationFailed, match="(?i)no space left"):
+        with pytest.raises(OperationFailed, match=r"(?i)no space left"):
             await sandboxes.backend.create(sandboxes.desired(large), silent)
         assert list(state.iterdir()) == []
         desired = sandboxes.desired(wat.exits(0))
@@ -665,7 +665,7 @@ async def test_no_space_left(sandboxes: Sandboxes) -> None:
         with contextlib.suppress(OSError), (state / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))
-        with pytest.raises(OperationFailed, match="(?i)no space left"):
+        with pytest.raises(OperationFailed, match=r"(?i)no space left"):
             await sandboxes.backend.start(desired.ref, Attachments(), silent)
         assert (await sandboxes.backend.inspect(desired.ref)).phase is Phase.STOPPED
         (state / "filler").unlink()
