@@ -5,10 +5,25 @@ from __future__ import annotations
 from textual.content import Content
 
 LONGEST = 4096
-BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """No escapes, no direction overrides, no surrogates, bounded: what is not printable becomes a space.
+
+    `str.isprintable` is false for the categories Other and Separator of Unicode, but for the space: that has C0, C1,
+    the bidirectional controls and lone surrogates.
+    """
+    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(char if char.isprintable() else " " for char in cut)
 
 
 def safe(text: str, *, longest: int = LONGEST) -> Content:
-    """Plain content: no markup, no escapes, no direction overrides, bounded. Control characters become spaces."""
-    cut = text[:longest]
-    return Content("".join(char if char.isprintable() and char not in BIDI else " " for char in cut))
+    """The same as content without markup, for widgets that would read markup in a string."""
+    return Content(plain(text, longest))
+
+
+def safe_lines(text: str, *, longest: int = LONGEST) -> Content:
+    """The same for several lines."""
+    return Content("\n".join(plain(line, longest) for line in text.splitlines()))

@@ -1,0 +1,188 @@
+"""Questions and errors above a view. All text in them may come from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from vmtui.core.errors import Fault
+from vmtui.tui.text import safe, safe_lines
+
+R = TypeVar("R")
+MAX_LINES = 200
+
+
+class Dialog(ModalScreen[R]):
+    """A framed box with a title; escape gives `nothing`."""
+
+    CSS = """
+    Dialog { align: center middle; }
+    Dialog > Vertical { width: 80%; max-width: 100; min-width: 36; height: auto; max-height: 90%;
+        background: $panel; border: round $primary; padding: 0 1; }
+    Dialog #heading { text-style: bold; color: $accent; height: auto; }
+    Dialog VerticalScroll { height: auto; max-height: 20; scrollbar-size: 1 1; }
+    Dialog #lines { height: auto; }
+    Dialog #wrong { color: $error; height: auto; }
+    Dialog Horizontal { height: auto; align-horizontal: right; }
+    Dialog Button { margin-left: 1; }
+    Dialog Input { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Cancel", id="dialog-cancel"),
+        Binding("left,up", "app.focus_previous", "Previous", show=False, id="dialog-previous"),
+        Binding("right,down", "app.focus_next", "Next", show=False, id="dialog-next"),
+    ]
+
+    def __init__(self, title: str, lines: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._title = title
+        self._lines = list(lines)
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(safe(self._title, longest=400), id="heading", markup=False)
+            if self._lines:
+                shown = self._lines[:MAX_LINES]
+                if len(self._lines) > MAX_LINES:
+                    shown.append(f"and {len(self._lines) - MAX_LINES} more")
+                with VerticalScroll(can_focus=False):
+                    yield Static(safe_lines("\n".join(shown), longest=400), id="lines", markup=False)
+            yield from self.answers()
+
+    def answers(self) -> ComposeResult:
+        yield from ()
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+
+class Confirm(Dialog[bool | None]):
+    """True for `verb`, else None. The focus is on Cancel."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "confirm", "Yes", id="dialog-yes"),
+        Binding("n", "cancel", "No", id="dialog-no"),
+    ]
+
+    def __init__(self, title: str, lines: Sequence[str], verb: str) -> None:
+        super().__init__(title, lines)
+        self._verb = verb
+
+    def answers(self) -> ComposeResult:
+        with Horizontal():
+            yield Button("Cancel", id="cancel", compact=True)
+            yield Button(safe(self._verb, longest=60), id="go", variant="warning", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(True if event.button.id == "go" else None)
+
+    def action_confirm(self) -> None:
+        self.dismiss(True)
+
+
+class Ask(Dialog[str | None]):
+    """One line of text; `check` gives what is wrong with it, or "". None when cancelled."""
+
+    def __init__(
+        self,
+        title: str,
+        value: str = "",
+        check: Callable[[str], str] | None = None,
+        *,
+        lines: Sequence[str] = (),
+        placeholder: str = "",
+    ) -> None:
+        super().__init__(title, lines)
+        self._value = value
+        self._check = check
+        self._placeholder = placeholder
+
+    def answers(self) -> ComposeResult:
+        yield Input(self._value, placeholder=self._placeholder, compact=True)
+        yield Static("", id="wrong", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._problem(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if not self._problem(event.value):
+            self.dismiss(event.value)
+
+    def _problem(self, value: str) -> str:
+        wrong = self._check(value) if self._check else ""
+        self.query_one("#wrong", Static).update(safe(wrong))
+        return wrong
+
+
+class TypeName(Ask):
+    """For what cannot be taken back: the name has to be typed. The answer is the name, or None."""
+
+    def __init__(self, title: str, lines: Sequence[str], name: str) -> None:
+        def check(value: str) -> str:
+            return "" if value == name else f"type {name} to go on, escape to leave it"
+
+        super().__init__(title, check=check, lines=lines, placeholder=name)
+
+
+class Choose(Dialog[int | None]):
+    """One of several, by its number from 0; None when cancelled."""
+
+    CSS = "Choose OptionList { height: auto; max-height: 20; background: $panel; border: none; }"
+
+    def __init__(self, title: str, options: Sequence[str], selected: int = 0) -> None:
+        super().__init__(title)
+        self._options = options
+        self._selected = selected
+
+    def answers(self) -> ComposeResult:
+        yield OptionList(*(Option(safe(text, longest=200)) for text in self._options), markup=False, compact=True)
+
+    def on_mount(self) -> None:
+        options = self.query_one(OptionList)
+        options.focus()
+        options.highlighted = self._selected
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_index)
+
+
+class ErrorDialog(Dialog[None]):
+    """An error: what was done, the cause, the tail of what the tool said, and the next step."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "copy", "Copy hint", id="dialog-copy")]
+
+    def __init__(self, error: BaseException, doing: str = "") -> None:
+        hint = error.hint if isinstance(error, Fault) else ""
+        details = error.details if isinstance(error, Fault) else ""
+        cause = str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+        lines = [cause, *(["", *details.splitlines()[-30:]] if details else [])]
+        super().__init__(f"{doing}: failed" if doing else "this failed", lines)
+        self.hint = hint
+
+    def answers(self) -> ComposeResult:
+        if self.hint:
+            yield Static(safe(f"next: {self.hint}", longest=400), id="hint", markup=False)
+        with Horizontal():
+            yield Button("Close", id="close", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#close").focus()
+
+    def on_button_pressed(self) -> None:
+        self.dismiss(None)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self.hint)

@@ -1,0 +1,108 @@
+"""The line above and the line below every screen."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.strip import Strip
+from textual.widget import Widget
+
+from vmtui.tui.palette import Palette
+from vmtui.tui.text import plain
+
+
+class Bar(Widget):
+    """One line of segments over the whole width."""
+
+    DEFAULT_CSS = "Bar { height: 1; }"
+
+    def segments(self, width: int) -> list[Segment]:  # noqa: ARG002
+        return []
+
+    @property
+    def palette(self) -> Palette:
+        palette: Palette = self.app.palette  # type: ignore[attr-defined]
+        return palette
+
+    def ground(self) -> Style:
+        """The style under what is drawn and beyond it."""
+        return self.rich_style
+
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002
+        width = self.size.width
+        ground = self.ground()
+        strip = Strip(self.segments(width)).adjust_cell_length(width, Style.null())
+        return strip.apply_style(ground)
+
+
+class TitleBar(Bar):
+    """`name` of the screen, and what it says of itself; at the right what holds for the whole panel."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(id="title")
+        self._screen_name = name
+        self._about = ""
+        self._right = ""
+
+    @property
+    def about(self) -> str:
+        return self._about
+
+    def say(self, about: str | None = None, right: str | None = None) -> None:
+        """Outside text is cleaned here."""
+        said = (self._about if about is None else plain(about, 400), self._right if right is None else plain(right, 80))
+        if said != (self._about, self._right):
+            self._about, self._right = said
+            self.refresh()
+
+    def ground(self) -> Style:
+        return self.palette.title
+
+    def segments(self, width: int) -> list[Segment]:
+        left = f" vmtui {self.palette.glyphs.right} {self._screen_name}{'  ' if self._about else ''}{self._about}"
+        room = width - len(self._right) - 2
+        if len(left) > room:
+            left = f"{left[: max(0, room - 1)]}{self.palette.glyphs.more}"
+        return [Segment(left.ljust(max(0, room))), Segment(f" {self._right} ")]
+
+
+class FooterBar(Bar):
+    """The keys that do something now, with what they do; a click is the key."""
+
+    def __init__(self) -> None:
+        super().__init__(id="footer")
+        self._places: list[tuple[int, int, str]] = []
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
+
+    def ground(self) -> Style:
+        return self.palette.head
+
+    def segments(self, width: int) -> list[Segment]:
+        self._places = []
+        shown: list[Segment] = []
+        at = 0
+        seen = set()
+        for key, active in self.screen.active_bindings.items():
+            binding = active.binding
+            if not binding.show or not active.enabled or binding.action in seen:
+                continue
+            seen.add(binding.action)
+            name = self.app.get_key_display(binding)
+            text = f" {binding.description} "
+            length = len(name) + len(text) + 1
+            if at + length > width:
+                shown.append(Segment(self.palette.glyphs.more, self.palette.dim))
+                break
+            shown += [Segment(f" {name}", self.palette.key), Segment(text)]
+            self._places.append((at, at + length, key))
+            at += length
+        return shown
+
+    def on_click(self, event: events.Click) -> None:
+        for start, end, key in self._places:
+            if start <= event.x < end:
+                self.app.simulate_key(key)
+                return

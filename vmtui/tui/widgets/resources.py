@@ -1,0 +1,153 @@
+"""The resource list: headings and items of a view, in columns chosen by the width."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from rich.segment import Segment
+from textual import events
+
+from vmtui.core.resource import Ref
+from vmtui.tui import columns
+from vmtui.tui.model import Changes, Item, Model
+from vmtui.tui.view import Heading, View
+from vmtui.tui.widgets.bars import Bar
+from vmtui.tui.widgets.lines import LineView
+
+
+class ResourceList(LineView):
+    """`view` says what is listed; `marked` are the refs that bulk actions take."""
+
+    def __init__(self, model: Model, wanted: Sequence[str] = ()) -> None:
+        super().__init__(id="resources")
+        self.view = View(model)
+        self.wanted = wanted
+        self.marked: set[Ref] = set()
+        self._columns: list[tuple[columns.Column, int]] = []
+        self._columns_of = 0
+
+    def columns(self) -> list[tuple[columns.Column, int]]:
+        width = self.size.width
+        if width != self._columns_of:
+            self._columns, self._columns_of = columns.choose(width, self.wanted), width
+        return self._columns
+
+    # LineView
+
+    def line_count(self) -> int:
+        return len(self.view.lines)
+
+    def draw(self, y: int, width: int, selected: bool) -> Sequence[Segment]:  # noqa: ARG002
+        line = self.view.lines[y]
+        palette = self.palette
+        if isinstance(line, Heading):
+            sign = palette.glyphs.right if line.folded else palette.glyphs.down
+            words = f"{line.items}, {line.up} up" + (f", {line.problems} with problems" if line.problems else "")
+            return [
+                Segment(f"{sign} ", palette.accent),
+                Segment(columns.plain(line.name, 60), palette.accent),
+                Segment(f"  {words}", palette.bad if line.problems else palette.dim),
+            ]
+        mark = Segment(palette.glyphs.mark if line.status.ref in self.marked else " ", palette.accent)
+        return [mark, *columns.cells(line, self.columns(), palette)]
+
+    # What is selected
+
+    def current(self) -> Item | None:
+        lines = self.view.lines
+        line = lines[self.cursor] if 0 <= self.cursor < len(lines) else None
+        return line if isinstance(line, Item) else None
+
+    def heading(self) -> Heading | None:
+        lines = self.view.lines
+        line = lines[self.cursor] if 0 <= self.cursor < len(lines) else None
+        return line if isinstance(line, Heading) else None
+
+    def chosen(self) -> list[Item]:
+        """What an action is for: the marked ones, else the selected one."""
+        view = self.view
+        marked = [view.lines[view.place[ref]] for ref in self.marked if ref in view.place]
+        items = [line for line in marked if isinstance(line, Item)]
+        if items:
+            return sorted(items, key=lambda item: view.place[item.ref])
+        current = self.current()
+        return [current] if current is not None else []
+
+    def refs_in_sight(self) -> Collection[Ref]:
+        return [line.ref for y in self.in_sight() if isinstance(line := self.view.lines[y], Item)]
+
+    def select(self, ref: Ref) -> bool:
+        """Whether it is listed."""
+        place = self.view.place.get(ref)
+        if place is not None:
+            self.move_to(place)
+        return place is not None
+
+    # Changes
+
+    def apply(self, changes: Changes) -> bool:
+        """Show a change of the model. Whether the lines are others now."""
+        affected = self.view.affected(changes)
+        if affected is None:
+            self.rebuild()
+            return True
+        self.changed(affected)
+        return False
+
+    def rebuild(self) -> None:
+        """Build the view anew; the selection stays on its resource."""
+        current, heading = self.current(), self.heading()
+        self.view.rebuild()
+        place = self.view.place.get(current.ref) if current is not None else None
+        if heading is not None:
+            place = next(
+                (
+                    y
+                    for y, line in enumerate(self.view.lines)
+                    if isinstance(line, Heading) and line.name == heading.name
+                ),
+                None,
+            )
+        if place is None and self.cursor == 0 and len(self.view.lines) > 1:
+            place = 1 if isinstance(self.view.lines[0], Heading) and not self.view.lines[0].folded else 0
+        self.reset(place)
+
+    def mark(self, refs: Collection[Ref], on: bool) -> None:
+        self.marked = self.marked | set(refs) if on else self.marked - set(refs)
+        self.changed([self.view.place[ref] for ref in refs if ref in self.view.place])
+
+    def restyle(self) -> None:
+        self._columns_of = 0
+        self.refresh()
+
+
+class ResourceHead(Bar):
+    """The titles of the columns; a click sorts by one."""
+
+    def __init__(self, listing: ResourceList) -> None:
+        super().__init__(id="head")
+        self._listing = listing
+
+    def ground(self) -> columns.Style:
+        return self.palette.head
+
+    def segments(self, width: int) -> list[Segment]:  # noqa: ARG002
+        view = self._listing.view
+        glyphs = self.palette.glyphs
+        arrow = glyphs.up if view.descending else glyphs.down
+        drawn = [Segment(" ")]
+        for column, cells in self._listing.columns():
+            title = column.title.rstrip() + (arrow if column.name == view.sort else "")
+            drawn.append(Segment(columns.fit(title, cells, glyphs.more) + " "))
+        return drawn
+
+    def on_click(self, event: events.Click) -> None:
+        at = 1
+        for column, cells in self._listing.columns():
+            if at <= event.x <= at + cells:
+                from vmtui.tui.screens.resources import ResourcesScreen
+
+                assert isinstance(self.screen, ResourcesScreen)
+                self.screen.sort_by(column.name)
+                return
+            at += cells + 1
