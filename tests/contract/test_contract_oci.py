@@ -43,6 +43,7 @@ class TestOci(
     workloads.KillableContract,
     workloads.PausableContract,
     workloads.HasLogsContract,
+    workloads.LogFilesContract,
     workloads.ExecutesContract,
     workloads.HasConsoleContract,
     workloads.MeasurableContract,

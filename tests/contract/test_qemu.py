@@ -51,6 +51,7 @@ class TestQemu(
     workloads.PausableContract,
     workloads.HasConsoleContract,
     workloads.HasLogsContract,
+    workloads.LogFilesContract,
     workloads.ExecutesContract,
     workloads.MeasurableContract,
     workloads.ReconnectableContract,

@@ -50,6 +50,7 @@ class TestWasm(
     workloads.KillableContract,
     workloads.PausableContract,
     workloads.HasLogsContract,
+    workloads.LogFilesContract,
     workloads.MeasurableContract,
 ):
     subject = WasmSubject()

@@ -25,6 +25,7 @@ from vmtui.core.backend import (
     Executes,
     HasLogs,
     Killable,
+    LogFiles,
     Measurable,
     Pausable,
     Probe,
@@ -304,6 +305,42 @@ class HasLogsContract(BackendContract):
         assert isinstance(backend, HasLogs)
         with pytest.raises(NotFound):
             [line async for line in backend.logs(lab.ref("nobody"), tail=None, follow=False)]
+
+
+class LogFilesContract(BackendContract):
+    """A log that lies in files. This role has no action, so `roles` does not list it."""
+
+    async def test_the_files_have_the_log(self, running: tuple[Any, Ref]) -> None:
+        backend, ref = running
+        assert isinstance(backend, LogFiles)
+        await has_said(backend, ref, LATER, self.subject.boot_s + MARGIN_S)
+        source = await backend.log_source(ref)
+        raw = b"".join(path.read_bytes() for path in source.paths if path.exists())
+        told = [line.text async for line in backend.logs(ref, tail=None, follow=False)]
+        parsed = [source.parse(line) for line in raw.split(b"\n")[:-1]]
+        whole, begun = [], ""
+        for line in parsed:
+            begun += line.text
+            if not line.partial:
+                whole.append(begun)
+                begun = ""
+        assert whole
+        assert whole == told[: len(whole)]
+        assert any(LATER in text for text in whole)
+        assert {line.at is not None for line in parsed} == {source.timed}
+
+    async def test_they_are_named_before_there_are_any(self, lab: Lab, backend: Backend[Any]) -> None:
+        assert isinstance(backend, LogFiles)
+        desired = await lab.desired("silent")
+        await backend.create(desired, silent)
+        source = await backend.log_source(desired.ref)
+        assert source.paths
+        assert not any(path.exists() and path.stat().st_size for path in source.paths)
+
+    async def test_nobody_has_no_files(self, lab: Lab, backend: Backend[Any]) -> None:
+        assert isinstance(backend, LogFiles)
+        with pytest.raises(NotFound):
+            await backend.log_source(lab.ref("nobody"))
 
 
 async def output(session: ExecSession) -> dict[str, bytes]:

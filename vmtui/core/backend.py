@@ -105,6 +105,19 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     at: float | None = None
     stream: str = "stdout"
+    partial: bool = False  # it goes on in the next line of its stream; `logs` joins those, a LogSource does not
+
+
+class LogSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a log lies: files that continue one another, oldest first; those not there yet are named, too.
+
+    The last one is written to; a rotation renames it to the one before, or empties it. `parse` reads one line without
+    its newline and takes any bytes. `timed`: its lines carry their time.
+    """
+
+    paths: tuple[Path, ...]
+    parse: Callable[[bytes], LogLine]
+    timed: bool = False
 
 
 class Terminal(Protocol):
@@ -275,6 +288,15 @@ class HasConsole(Protocol):
 class HasLogs(Protocol):
     def logs(self, ref: Ref, *, tail: int | None, follow: bool) -> AsyncIterator[LogLine]:
         """The last `tail` lines (None: all), then, with `follow`, new ones until it is deleted."""
+        ...
+
+
+@runtime_checkable
+class LogFiles(Protocol):
+    """A log that lies in files, for those who look anywhere in it instead of reading it all."""
+
+    async def log_source(self, ref: Ref) -> LogSource:
+        """Its files. Raises NotFound."""
         ...
 
 

@@ -26,7 +26,9 @@ from vmtui.core.backend import (
     HasConsole,
     HasLogs,
     Killable,
+    LogFiles,
     LogLine,
+    LogSource,
     Measurable,
     Pausable,
     Probe,
@@ -288,6 +290,14 @@ class OciBackend(Backend[ContainerSpec]):
         async for line in logs.read(self._places(ref), tail=tail, follow=follow):
             yield line
 
+    async def log_source(self, ref: Ref) -> LogSource:
+        from vmtui.backends.oci import logs
+
+        if not self.context.resource_dir(ref).is_dir():
+            raise NotFound(f"{ref} is not there", hint="vmtui ls")
+        places = self._places(ref)
+        return LogSource(paths=(places.old_log, places.log), parse=logs.entry, timed=True)
+
     async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
         from vmtui.backends.oci import execute
 
@@ -333,6 +343,6 @@ class _AnyRecord(msgspec.Struct):
 
 def _roles(
     backend: OciBackend,
-) -> tuple[Runnable, Killable, Pausable, HasConsole, HasLogs, Executes, Measurable, Reconnectable]:
+) -> tuple[Runnable, Killable, Pausable, HasConsole, HasLogs, LogFiles, Executes, Measurable, Reconnectable]:
     """mypy checks here that the backend has the roles it means to have."""
-    return (backend,) * 8
+    return (backend,) * 9

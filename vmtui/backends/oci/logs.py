@@ -60,6 +60,14 @@ class Parser:
         self._partial.clear()
 
 
+def entry(raw: bytes) -> LogLine:
+    """One line of the file by itself; what conmon did not write is told as it is."""
+    match = LINE.fullmatch(raw)
+    if match is None:
+        return LogLine(text=_text(raw))
+    return LogLine(text=_text(match[4]), at=_time(match[1]), stream=match[2].decode(), partial=match[3] == b"P")
+
+
 def _text(data: bytes) -> str:
     return data.removesuffix(b"\r").decode("utf-8", "replace")
 

@@ -26,7 +26,9 @@ from vmtui.core.backend import (
     HasConsole,
     HasLogs,
     Killable,
+    LogFiles,
     LogLine,
+    LogSource,
     Measurable,
     Pausable,
     Probe,
@@ -319,6 +321,14 @@ class QemuBackend(Backend[VmSpec]):
             async for line in lines:
                 yield line
 
+    async def log_source(self, ref: Ref) -> LogSource:
+        from vmtui.backends.qemu import logs
+
+        if not self._ours(ref):
+            raise NotFound(f"{ref} does not exist")
+        folder = self.context.resource_dir(ref)
+        return LogSource(paths=(folder / f"{state.LOG}.1", folder / state.LOG), parse=logs.entry)
+
     async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
         from vmtui.backends.qemu import agent, initramfs, making
 
@@ -358,6 +368,7 @@ _killable: type[Killable] = QemuBackend
 _pausable: type[Pausable] = QemuBackend
 _console: type[HasConsole] = QemuBackend
 _logs: type[HasLogs] = QemuBackend
+_log_files: type[LogFiles] = QemuBackend
 _executes: type[Executes] = QemuBackend
 _measurable: type[Measurable] = QemuBackend
 _reconnectable: type[Reconnectable] = QemuBackend

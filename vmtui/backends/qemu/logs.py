@@ -63,7 +63,8 @@ class Follower:
             self._file = None
 
 
-def _line(raw: bytes) -> LogLine:
+def entry(raw: bytes) -> LogLine:
+    """One line of the file."""
     return LogLine(text=raw.rstrip(b"\r").decode("utf-8", "replace"))
 
 
@@ -80,13 +81,13 @@ async def read(folder: Path, *, tail: int | None, follow: bool) -> AsyncIterator
         if not follow and (rest := current.unfinished()):
             before.append(rest)
         for raw in before if tail is None else deque(before, maxlen=tail):
-            yield _line(raw)
+            yield entry(raw)
         if not follow:
             return
         async with contextlib.aclosing(watch.changes()) as changes:  # type: ignore[type-var]
             while folder.exists():
                 for raw in current.lines():
-                    yield _line(raw)
+                    yield entry(raw)
                 await anext(changes)
     finally:
         current.close()

@@ -24,7 +24,9 @@ from vmtui.core.backend import (
     Desired,
     HasLogs,
     Killable,
+    LogFiles,
     LogLine,
+    LogSource,
     Measurable,
     Pausable,
     Probe,
@@ -218,6 +220,12 @@ class WasmBackend(Backend[SandboxSpec]):
             async for line in lines:
                 yield line
 
+    async def log_source(self, ref: Ref) -> LogSource:
+        directory = self.context.resource_dir(ref)
+        if not directory.is_dir() or not self._ours(ref):
+            raise NotFound(f"{ref} does not exist")
+        return LogSource(paths=(directory / f"{state.LOG}.1", directory / state.LOG), parse=logs.entry, timed=True)
+
     async def stats(self, ref: Ref) -> Sample:
         desired, directory = self._made(ref)
         running = state.observe(directory).running
@@ -300,6 +308,6 @@ class _AnyRecord(msgspec.Struct, frozen=True):
     desired: _AnyDesired
 
 
-def _roles(backend: WasmBackend) -> tuple[Runnable, Killable, Pausable, HasLogs, Measurable]:
+def _roles(backend: WasmBackend) -> tuple[Runnable, Killable, Pausable, HasLogs, LogFiles, Measurable]:
     """For mypy: the roles that it claims, it has."""
-    return backend, backend, backend, backend, backend
+    return backend, backend, backend, backend, backend, backend

@@ -25,21 +25,37 @@ class Parser:
     def __init__(self) -> None:
         self._parts: dict[str, str] = {}
 
-    def line(self, entry: bytes) -> LogLine | None:
+    def line(self, raw: bytes) -> LogLine | None:
         """The line that an entry completes."""
-        head, text = entry[:64].split(b" ", 3)[:3], entry.split(b" ", 3)[3:]
-        if len(head) < 3 or not text or head[1] not in (b"stdout", b"stderr") or head[2] not in (b"F", b"P"):
-            return LogLine(text=entry.decode("utf-8", "replace"))
-        stream = head[1].decode()
-        whole = self._parts.pop(stream, "") + text[0].decode("utf-8", "replace")
-        if head[2] == b"P" and len(whole) < MAX_LINE_CHARS:
-            self._parts[stream] = whole
+        part = _parse(raw)
+        if part is None:
+            return _as_it_is(raw)
+        whole = self._parts.pop(part.stream, "") + part.text
+        if part.partial and len(whole) < MAX_LINE_CHARS:
+            self._parts[part.stream] = whole
             return None
-        return LogLine(text=whole, at=_seconds(head[0]), stream=stream)
+        return LogLine(text=whole, at=part.at, stream=part.stream)
 
     def unfinished(self) -> list[LogLine]:
         """What has parts and no end yet."""
         return [LogLine(text=text, stream=stream) for stream, text in self._parts.items()]
+
+
+def entry(raw: bytes) -> LogLine:
+    """One entry by itself: a line or a part of one."""
+    return _parse(raw) or _as_it_is(raw)
+
+
+def _parse(raw: bytes) -> LogLine | None:
+    fields = raw.split(b" ", 3)
+    if len(fields) < 4 or fields[1] not in (b"stdout", b"stderr") or fields[2] not in (b"F", b"P"):
+        return None
+    text, stream = fields[3].decode("utf-8", "replace"), fields[1].decode()
+    return LogLine(text=text, at=_seconds(fields[0]), stream=stream, partial=fields[2] == b"P")
+
+
+def _as_it_is(raw: bytes) -> LogLine:
+    return LogLine(text=raw.decode("utf-8", "replace"))
 
 
 def _seconds(stamp: bytes) -> float | None:
