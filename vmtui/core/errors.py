@@ -8,6 +8,7 @@ __all__ = [
     "CommandFailed",
     "Conflict",
     "Fault",
+    "FileInvalid",
     "InvalidInput",
     "LockHeld",
     "MissingCapability",
@@ -15,8 +16,10 @@ __all__ = [
     "NotPermitted",
     "OperationFailed",
     "ProfileInvalid",
+    "QueryError",
     "ReadinessTimeout",
     "ResourceBusy",
+    "SettingsInvalid",
 ]
 
 
@@ -40,8 +43,16 @@ class InvalidInput(Fault):
     """A file or value from outside is not what it must be: not an image, not a kernel, a wrong digest."""
 
 
-class ProfileInvalid(InvalidInput):
-    """The profile cannot be used. `where` is FILE:LINE, `key` the dotted key."""
+class QueryError(InvalidInput):
+    """A query that means nothing. `position` is where in its text, counted from 0."""
+
+    def __init__(self, message: str, *, position: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.position = position
+
+
+class FileInvalid(InvalidInput):
+    """A TOML file that a person writes cannot be used. `where` is FILE:LINE, `key` the dotted key."""
 
     def __init__(self, message: str, *, where: str = "", key: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -50,6 +61,14 @@ class ProfileInvalid(InvalidInput):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.key, self.message) if part)
+
+
+class ProfileInvalid(FileInvalid):
+    """The profile cannot be used."""
+
+
+class SettingsInvalid(FileInvalid):
+    """The settings file, or a part of it, cannot be used."""
 
 
 class OperationFailed(Fault):
