@@ -42,6 +42,44 @@ def resolve(spec: Spec, folder: Path) -> Spec:
     return msgspec.structs.replace(spec, **changed)
 
 
+def relative(spec: Spec, folder: Path) -> Spec:
+    """What `resolve` makes `spec` of: paths in `folder` are relative to it, all others stay as they are."""
+    changed: dict[str, Any] = {}
+    for field in ("kernel", "initrd", "module", "source"):
+        if (path := getattr(spec, field, None)) is not None:
+            changed[field] = _below(path, folder)
+    for field in ("rootfs", "image"):
+        text = getattr(spec, field, None)
+        transport = next((prefix for prefix in PATH_TRANSPORTS if text is not None and text.startswith(prefix)), None)
+        if text is not None and transport is not None:
+            path, colon, rest = text[len(transport) :].partition(":")
+            changed[field] = transport + _below(path, folder) + colon + rest
+    if mounts := getattr(spec, "volumes", ()):
+        changed["volumes"] = tuple(
+            mount
+            if mount.is_volume
+            else type(mount)(_dotted(mount.source, folder), mount.target, read_only=mount.read_only)
+            for mount in mounts
+        )
+    return msgspec.structs.replace(spec, **changed)
+
+
+def _below(path: str, folder: Path) -> str:
+    prefix = f"{str(folder).rstrip('/')}/"
+    rest = path.removeprefix(prefix)
+    if rest == path or not rest or rest.startswith("/"):
+        return path
+    return f"./{rest}" if rest.startswith(("~", PACKAGE)) else rest
+
+
+def _dotted(path: str, folder: Path) -> str:
+    """For mounts, where a text without a slash is a volume."""
+    if path == str(folder):
+        return "."
+    below = _below(path, folder)
+    return below if below.startswith(("/", "./")) else f"./{below}"
+
+
 def _file(text: str | None, folder: Path) -> str | None:
     return text if text is None or text.startswith(PACKAGE) else absolute(text, folder)
 
