@@ -1,22 +1,18 @@
-"""A plan as text that people read before they say yes. Pure."""
+"""A plan on a terminal, and as a record. Pure."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections.abc import Iterator
 
-import msgspec
-
 from vmtui.core.events import FieldDifference, Planned, PlannedChange
-from vmtui.core.lifecycle import Action
-from vmtui.core.specs import Spec, encode
-from vmtui.engine.plan import RECREATE, Change, Plan
+from vmtui.engine import plan_text
+from vmtui.engine.plan import Change, Plan
+from vmtui.engine.plan_text import Part, Role
 from vmtui.headless import text
 
-CREATE_MARK, DELETE_MARK, CHANGE_MARK, AGAIN_MARK = "+", "-", "~", "±"
-STYLES = {CREATE_MARK: text.GREEN, DELETE_MARK: text.RED, CHANGE_MARK: text.YELLOW, AGAIN_MARK: text.RED}
-MARKS: dict[str, str] = {Action.CREATE: CREATE_MARK, Action.DELETE: DELETE_MARK, RECREATE: AGAIN_MARK}
-MAX_VALUE = 200
+STYLES = {Role.NEW: text.GREEN, Role.OLD: text.RED, Role.EDIT: text.YELLOW, Role.LOSS: text.RED, Role.REASON: text.DIM}
+UNIFIED = {"+": text.GREEN, "-": text.RED, "@": text.BLUE}
 
 
 def planned(plan: Plan, at: float) -> Planned:
@@ -41,52 +37,23 @@ def _record(change: Change) -> PlannedChange:
 
 
 def render(plan: Plan, paint: text.Paint = text.plain) -> Iterator[str]:
-    """One block per change: what, why, and each field before → after."""
-    for change in plan.changes:
-        mark = MARKS.get(change.action, CHANGE_MARK)
-        loss = paint("  its data is lost", text.RED) if change.data_loss else ""
-        backend = f" ({change.backend})" if change.backend else ""
-        reason = paint(f"  {change.action}: {text.clean(change.reason)}", text.DIM)
-        yield f"{paint(f'{mark} {change.ref.short}', STYLES[mark])}{backend}{reason}{loss}"
-        if change.action == Action.CREATE and change.desired is not None:
-            for name, value in _given(change.desired.spec):
-                yield paint(f"    + {name} = {value}", text.GREEN)
-        else:
-            for field in change.fields:
-                before, after = paint(shown(field.before), text.RED), paint(shown(field.after), text.GREEN)
-                yield f"    {paint('~', text.YELLOW)} {field.name}: {before} → {after}"
-    yield totals(plan)
+    """One block per change, and the totals."""
+    for line in plan_text.lines(plan):
+        runs = itertools.groupby(line.parts, key=lambda part: part.role)
+        yield "".join(paint("".join(map(_said, parts)), STYLES.get(role, "")) for role, parts in runs)
+    yield plan_text.totals(plan)
 
 
-def totals(plan: Plan) -> str:
-    """The last line: how many of each."""
-    counts = dict.fromkeys(STYLES, 0)
-    for change in plan.changes:
-        counts[MARKS.get(change.action, CHANGE_MARK)] += 1
-    words = {CREATE_MARK: "to create", CHANGE_MARK: "to change", AGAIN_MARK: "to recreate", DELETE_MARK: "to delete"}
-    parts = [f"{counts[mark]} {word}" for mark, word in words.items() if counts[mark]]
-    return f"{plan.profile}: {', '.join([*parts, f'{len(plan.unchanged)} unchanged'] if parts else ['no changes'])}"
-
-
-def _given(spec: Spec) -> Iterator[tuple[str, str]]:
-    """The fields that are not their defaults."""
-    plain = encode(spec)
-    for field in msgspec.structs.fields(spec):
-        if field.required:
-            default = msgspec.UNSET
-        elif field.default_factory is not msgspec.NODEFAULT:
-            default = encode(field.default_factory())
-        else:
-            default = encode(field.default)
-        if plain[field.name] != default and field.name != "backend":
-            yield field.name, shown(plain[field.name])
+def _said(part: Part) -> str:
+    return shown(part.text) if part.is_value else text.clean(part.text)
 
 
 def shown(value: object) -> str:
     """A value of a spec on one line; of a table only what is set."""
-    shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    if shown.startswith("{"):
-        with contextlib.suppress(msgspec.DecodeError):
-            given = {key: value for key, value in msgspec.json.decode(shown).items() if value is not None}
-            shown = msgspec.json.encode(given).decode()
-    return text.cut(text.clean(shown), MAX_VALUE) or '""'
+    return text.cut(text.clean(plan_text.shown(value)), plan_text.MAX_VALUE) or plan_text.EMPTY
+
+
+def unified(difference: str, paint: text.Paint = text.plain) -> Iterator[str]:
+    """The lines of a unified diff."""
+    for line in difference.splitlines():
+        yield paint(text.clean(line), UNIFIED.get(line[:1], ""))
