@@ -17,7 +17,8 @@ from vmtui.core.errors import ProfileInvalid
 from vmtui.core.resource import Kind
 from vmtui.core.specs import SPECS, ContainerSpec, DiskSpec, SandboxSpec, VmSpec
 from vmtui.core.units import Duration, Size
-from vmtui.profile.load import MAX_FILE_BYTES, MAX_RESOURCES, load, name_of
+from vmtui.profile.document import MAX_FILE_BYTES
+from vmtui.profile.load import MAX_RESOURCES, load, name_of
 from vmtui.profile.schema import Profile
 
 

@@ -45,6 +45,11 @@ class Paths:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def config_dir() -> Path:
+    """Where a person keeps settings and themes, by XDG_CONFIG_HOME."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "vmtui"
+
+
 def data_dir(name: str) -> Path:
     """A directory that ships with vmtui (`themes`, `profiles`): in a wheel `_data/NAME`, in a checkout the root's."""
     package = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""What each key of a profile means, in one line: for editors through the JSON Schema."""
+"""What each key of a profile or of the settings means, in one line: for editors through the JSON Schema."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vmtui.core.specs import (
     VmSpec,
     Workload,
 )
+from vmtui.profile.settings import Settings
 
 FIELDS: dict[type, dict[str, str]] = {
     Ready: {
@@ -96,6 +97,15 @@ FIELDS: dict[type, dict[str, str]] = {
         "fuel": "How much it may compute, about one unit an instruction.",
         "timeout": "How long it may run.",
         "memory": "The most linear memory, all memories together.",
+    },
+    Settings: {
+        "theme": "The name of a theme; without it one that fits the terminal.",
+        "ascii": "Signs and frames from ASCII alone; without it where the terminal or the locale needs it.",
+        "mouse": "Take the mouse; without it the terminal's own selection works.",
+        "refresh": "The time between two measurements of what runs.",
+        "columns": "The columns of the list, in this order, as far as the terminal is wide enough; all without it.",
+        "detach_key": "The key that leaves a console.",
+        "keys": "Other keys for what the panel can do: the id of an action, and one key or several with commas.",
     },
 }
 

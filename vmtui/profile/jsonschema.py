@@ -1,9 +1,10 @@
-"""JSON Schemas of profiles and of the records of `--json`, made from the types themselves."""
+"""JSON Schemas of profiles, settings and the records of `--json`, made from the types themselves."""
 
 from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from vmtui.core.specs import SPECS, Ready
 from vmtui.core.units import Duration, Mount, Publish, ReadOnlyMount, Size
 from vmtui.profile import descriptions
 from vmtui.profile.schema import OptionTypes
+from vmtui.profile.settings import Settings
 
 T = TypeVar("T")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -64,7 +66,7 @@ def profile(option_types: OptionTypes) -> dict[str, Any]:
     for definition in definitions.values():
         for name, schema in definition.get("properties", {}).items():
             definition["properties"][name] = _without_null(schema)
-    _describe(definitions)
+    _describe(definitions, (*SPECS.values(), Ready))
     properties: dict[str, Any] = {
         "name": {"type": "string", "pattern": NAME_PATTERN, "description": "The file's name without .toml if absent."}
     }
@@ -135,6 +137,16 @@ def events() -> dict[str, Any]:
     return {"$schema": DIALECT, "title": "vmtui events", "description": title, **schema, "$defs": definitions}
 
 
+def config() -> dict[str, Any]:
+    """The schema of the settings file."""
+    _, definitions = msgspec.json.schema_components([Settings], schema_hook=_unit, ref_template=REFERENCE)
+    properties = definitions["Settings"]["properties"]
+    properties.update({name: _without_null(schema) for name, schema in properties.items()})
+    _describe(definitions, [Settings])
+    settings = definitions.pop("Settings")
+    return {"$schema": DIALECT, **settings, "title": "vmtui settings", "$defs": definitions}
+
+
 def text(schema: dict[str, Any]) -> str:
     """As it is written to a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -155,8 +167,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "anyOf": choices} if choices else rest
 
 
-def _describe(definitions: dict[str, Any]) -> None:
-    described: tuple[type, ...] = (*SPECS.values(), Ready)
+def _describe(definitions: dict[str, Any], described: Iterable[type]) -> None:
     for spec_type in described:
         definition = definitions[spec_type.__name__]
         definition["description"] = inspect.cleandoc(spec_type.__doc__ or "").split("\n\n")[0]

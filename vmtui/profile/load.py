@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import math
 import os
 import re
-import stat
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -18,76 +14,45 @@ import msgspec
 from vmtui.core.errors import ProfileInvalid
 from vmtui.core.resource import NAME, NAME_RULE, Kind, Ref
 from vmtui.core.specs import AUTO, SPECS, Ready, decode
-from vmtui.profile import graph, located, nesting, rules
+from vmtui.profile import document, graph, located, rules
+from vmtui.profile.document import meant
 from vmtui.profile.positions import Positions
 from vmtui.profile.schema import Declared, OptionTypes, Profile
 
-MAX_FILE_BYTES = 1 << 20
 MAX_RESOURCES = 10_000
 TOML_INTEGERS = range(-(1 << 63), 1 << 63)  # TOML 1.0, "Integer"
-POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
-NAMES = re.compile(r"\('.*?',?\)(?= (?:twice|immutable))")  # tomllib shows a key as a tuple
+FORM = "a profile has tables of the form [KIND.NAME]"
 T = TypeVar("T")
 Key = tuple[str | int, ...]
 
 
 def load(path: Path, option_types: OptionTypes) -> Profile:
     """Read, check and resolve a profile. Raises ProfileInvalid and nothing else."""
+    return loads(read(path), path, option_types)
+
+
+def loads(text: str, path: Path, option_types: OptionTypes) -> Profile:
+    """The same for a text that is, or may come to be, the content of `path`."""
     try:
-        return _Loader(path, *_parse(path)).profile(option_types)
+        return _Loader(path, text, _parse(text, path)).profile(option_types)
     except RecursionError:
-        raise _too_deep(str(path)) from None
+        raise document.too_deep(str(path), ProfileInvalid, FORM) from None
 
 
 def name_of(path: Path) -> str:
     """Only the name of a profile: enough to take it down even if the rest of it is wrong. Raises ProfileInvalid."""
-    return _Loader(path, *_parse(path)).name()
+    text = read(path)
+    return _Loader(path, text, _parse(text, path)).name()
 
 
-def _parse(path: Path) -> tuple[str, dict[str, Any]]:
-    text = _read(path)
-    if (deep := nesting.too_deep(text)) is not None:
-        raise _too_deep(f"{path}:{deep}")
-    try:
-        return text, tomllib.loads(text)
-    except RecursionError:
-        raise _too_deep(str(path)) from None
-    except tomllib.TOMLDecodeError as error:
-        message = NAMES.sub(lambda match: rules.dotted(ast.literal_eval(match[0])), str(error))
-        found = POSITION.search(message)
-        line = f":{found[1] or text.count(chr(10)) + 1}" if found else ""
-        message = POSITION.sub("", message)
-        hint = "each table and key may be written once" if "twice" in message or "overwrite" in message else ""
-        raise ProfileInvalid(
-            f"not TOML: {message[:1].lower()}{message[1:]}", where=f"{path}{line}", hint=hint
-        ) from None
-    except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits
-        raise ProfileInvalid("not TOML: a number has too many digits", where=str(path)) from None
+def read(path: Path) -> str:
+    """The text of a profile, line ends as they are. Raises ProfileInvalid."""
+    hint = f"a profile whose file is gone is taken down with: vmtui down {path.stem}"
+    return document.read(path, ProfileInvalid, gone=hint if NAME.fullmatch(path.stem) else "")
 
 
-def _too_deep(where: str) -> ProfileInvalid:
-    return ProfileInvalid("it is nested too deeply", where=where, hint="a profile has tables of the form [KIND.NAME]")
-
-
-def _read(path: Path) -> str:
-    try:
-        # A fifo would block the open, and its content has no end.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ProfileInvalid("not a regular file", where=str(path))
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        hint = f"vmtui down {path.stem}" if isinstance(error, FileNotFoundError) and NAME.fullmatch(path.stem) else ""
-        hint = f"a profile whose file is gone is taken down with: {hint}" if hint else ""
-        raise ProfileInvalid(f"cannot read it: {reason[:1].lower()}{reason[1:]}", where=str(path), hint=hint) from None
-    if len(data) > MAX_FILE_BYTES:
-        raise ProfileInvalid(f"larger than {MAX_FILE_BYTES >> 20} MiB", where=str(path))
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ProfileInvalid("not UTF-8", where=f"{path}:{line}") from None
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    return document.parse(text, path, ProfileInvalid, form=FORM)
 
 
 class _Loader:
@@ -148,7 +113,7 @@ class _Loader:
             choice = ", ".join([AUTO, *sorted(backends)])
             self._refuse(
                 f"kind {ref.kind} has no backend {backend!r}", (*key, "backend"),
-                hint=self._meant(backend, [AUTO, *backends]) or f"use one of: {choice}",
+                hint=meant(backend, [AUTO, *backends]) or f"use one of: {choice}",
             )  # fmt: skip
         spec = self._decode(fields, spec_type, key)
         for where, message, hint in rules.faults(ref, spec):
@@ -191,13 +156,13 @@ class _Loader:
                 if edge.provider not in known:
                     same = [ref for ref in known - {edge.consumer} if ref.kind is edge.provider.kind]
                     short = graph.REFERENCES[edge.field] is None
-                    meant = self._meant(
+                    close = meant(
                         edge.provider.short if short else edge.provider.name,
                         [ref.short if short else ref.name for ref in sorted(same)],
                     )
                     self._refuse(
                         f"there is no {edge.provider.kind} {edge.provider.name!r} in this profile", _key_of(edge),
-                        hint=meant or f"add [{edge.provider.kind}.{edge.provider.name}]",
+                        hint=close or f"add [{edge.provider.kind}.{edge.provider.name}]",
                     )  # fmt: skip
                 edges.append(edge)
         try:
@@ -231,13 +196,8 @@ class _Loader:
         names = [str(name) for name in names]
         for name in table:
             if name not in names:
-                hint = self._meant(name, names) or f"known here: {', '.join(sorted(names))}"
+                hint = meant(name, names) or f"known here: {', '.join(sorted(names))}"
                 self._refuse(f"unknown {what}", (*key, name), hint=hint)
-
-    @staticmethod
-    def _meant(word: str, known: Iterable[str]) -> str:
-        close = difflib.get_close_matches(word[:80], list(known)[:1000], n=1, cutoff=0.6)
-        return f"did you mean {close[0]!r}?" if close else ""
 
     def _where(self, key: Key) -> str:
         return f"{self._path}:{self._positions.line(*key)}"
