@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_bytes(b'"a"\t{"value":"text"}\n')
     with pytest.raises(OperationFailed, match="is damaged") as caught:
-        ledger(path).rows()
+        dict(ledger(path).rows())
     assert caught.value.hint == f"rm {path}"
 
 

@@ -1,13 +1,32 @@
-"""Work that is done to its end, whatever happens to who asked for it."""
+"""Work that is done to its end, whatever happens to who asked for it; and long work that lets others have a turn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+TURN_S = 0.001  # several that work at once have a turn each between two frames
+
+
+class Turn:
+    """For loops that compute: `if turn.long: await turn.give()` lets the event loop go on about every millisecond."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    @property
+    def long(self) -> bool:
+        return time.perf_counter() - self._since > TURN_S
+
+    async def give(self) -> None:
+        await asyncio.sleep(0)
+        self._since = time.perf_counter()
 
 
 async def uncancelled(work: Coroutine[Any, Any, T]) -> T:

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +15,13 @@ from msgspec.structs import replace
 
 from vmtui.backends.fake import simulation
 from vmtui.backends.fake.base import FakeBackend
+from vmtui.backends.fake.ledger import Ledger
 from vmtui.backends.fake.options import FakeOptions
+from vmtui.backends.fake.script import Script
 from vmtui.backends.fake.workload import FakeMachine, FakeWorkload
-from vmtui.backends.fake.world import Entry, Plug
+from vmtui.backends.fake.world import Clock, Entry, Plug
 from vmtui.core.backend import (
+    Context,
     Desired,
     DiskAttachment,
     DiskImage,
@@ -37,8 +41,9 @@ from vmtui.core.backend import (
     silent,
 )
 from vmtui.core.errors import Conflict, NotPermitted, ResourceBusy
-from vmtui.core.lifecycle import Action
+from vmtui.core.lifecycle import UP, Action
 from vmtui.core.resource import Address, Fact, Kind, Port, Problem, Ref, Status
+from vmtui.core.simulation import Planted, Simulates, SimulatesEnds, SimulatesLinks
 from vmtui.core.specs import ContainerSpec, DiskSpec, NetworkMode, NetworkSpec, SandboxSpec, VmSpec, to_json
 from vmtui.core.units import Size
 
@@ -49,6 +54,10 @@ SERIAL_BYTES = 20  # VIRTIO_BLK_ID_BYTES, virtio 5.2.6
 class FakeNetworkBackend(FakeBackend[NetworkSpec]):
     kind: ClassVar[Kind] = Kind.NETWORK
 
+    def __init__(self, context: Context, *, script: Script | None = None, clock: Clock | None = None) -> None:
+        super().__init__(context, script=script, clock=clock)
+        self._up: dict[str, bool] = {}
+
     async def add_port(self, network: Ref, request: PortRequest) -> Port:
         entry = self.world.get(network)
         effect = self.script.take("add_port", network, None)
@@ -56,26 +65,48 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
         spec = self._spec(entry)
         key = _plug_key(network, request.consumer, request.index)
         with self.world.plug_rows().changing() as put:
-            mine = {_plug_key(network, p.port.consumer, p.port.index): p.port for p in self.world.plugs(network)}
+            mine = {other: plug.port for other, plug in self.world.plugs(network)}
             self._refuse_taken(key, request)
-            port = mine.get(key) or self._lease(entry, request, {leased.address for leased in mine.values()})
+            port = mine.get(key) or self._lease(entry, spec, request, {leased.address for leased in mine.values()})
             port = replace(port, medium=request.medium, search=spec.domain, mtu=spec.mtu)
             put(key, Plug(mark=self.context.mark(network), port=port, publish=request.publish))
         return port
+
+    def plug(self, network: Ref, requests: Sequence[PortRequest]) -> Sequence[Port]:
+        entry = self.world.get(network)
+        spec: NetworkSpec = self._spec(entry)
+        mark = self.context.mark(network)
+        made = []
+        with self.world.plug_rows().changing() as put:
+            taken = {plug.port.address for _, plug in self.world.plugs(network)}
+            for request in requests:
+                port = self._lease(entry, spec, request, taken)
+                taken.add(port.address)
+                key = _plug_key(network, request.consumer, request.index)
+                put(key, Plug(mark=mark, port=port, publish=request.publish))
+                made.append(port)
+        return made
+
+    def link(self, network: Ref, consumer: Ref, *, up: bool) -> None:
+        with self.world.plug_rows().changing() as put:
+            for key, plug in self.world.plugs(network):
+                if plug.port.consumer == consumer:
+                    put(key, replace(plug, down=not up))
 
     async def remove_ports(self, consumer: Ref, *, forget: bool) -> None:
         effect = self.script.take("remove_ports", consumer, None)
         await self._work(effect, 0.0, silent, "")
         with self.world.plug_rows().changing() as put:
-            for key, plug in self.world.plug_rows().rows().items():
-                if plug.port.consumer == consumer and self.context.owned(plug.mark) == plug.port.network:
-                    put(key, None if forget else replace(plug, plugged=False, publish=()))
+            for key in list(self.world.index.plugs_by(str(consumer))):
+                plug = self.world.plug_rows().get(key)
+                if plug is not None and self.context.owned(plug.mark) == plug.port.network:
+                    put(key, None if forget else replace(plug, plugged=False, publish=(), down=False))
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:
         await super().delete(ref, purge=purge)
         with self.world.plug_rows().changing() as put:
-            for plug in self.world.plugs(ref):
-                put(_plug_key(ref, plug.port.consumer, plug.port.index), None)
+            for key, _ in self.world.plugs(ref):
+                put(key, None)
 
     async def check(self, desired: Desired[NetworkSpec], others: Sequence[Desired[Any]]) -> Sequence[Problem]:
         try:
@@ -83,6 +114,27 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
         except Conflict as conflict:
             return (Problem(code="conflict", message=conflict.message, hint=conflict.hint),)
         return await super().check(desired, others)
+
+    def _planted(self, found: Planted) -> Entry:
+        return replace(super()._planted(found), subnet=str(_subnet(found.desired.spec.subnet)))
+
+    def _watched(self) -> list[Ledger[Any]]:
+        kinds = (Kind.VM, Kind.CONTAINER)
+        return [*super()._watched(), self.world.plug_rows(), *(self.world.ledger(kind) for kind in kinds)]
+
+    def _touched(self, ledger: Ledger[Any], keys: set[str]) -> set[Ref]:
+        if ledger is self.world.ledger(self.kind):
+            return super()._touched(ledger, keys)
+        if ledger is self.world.plug_rows():
+            return {Ref.parse(key.split(" ")[0]) for key in keys}
+        turned = {key for key in keys if self._turned(key)}
+        return {Ref.parse(plug.split(" ")[0]) for key in turned for plug in self.world.index.plugs_by(key)}
+
+    def _turned(self, consumer: str) -> bool:
+        """Whether a member went up or down since it was last asked: its ports are live while it is up."""
+        up = self.world.up(Ref.parse(consumer))
+        known, self._up[consumer] = self._up.get(consumer), up
+        return up is not known
 
     def _begin(self, desired: Desired[NetworkSpec], options: FakeOptions | None) -> Entry:
         with self.world.ledger(self.kind).changing() as put:
@@ -93,30 +145,29 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
 
     def _status(self, entry: Entry) -> Status:
         status = super()._status(entry)
-        gateway = self._gateway(entry)
-        ports = [plug.port for plug in self.world.plugs(entry.ref) if plug.plugged]
+        gateway = _gateway(entry, self._spec(entry))
+        plugs = [plug for _, plug in self.world.plugs(entry.ref) if plug.plugged]
         return replace(
             status,
             addresses=(Address(network=entry.ref.name, address=gateway),),
-            ports=tuple(replace(port, live=self._live(port)) for port in ports),
+            ports=tuple(plug.port if self._live(plug) else replace(plug.port, live=False) for plug in plugs),
             facts=(*status.facts, Fact(name="subnet", value=entry.subnet), Fact(name="gateway", value=gateway)),
         )
 
-    def _live(self, port: Port) -> bool:
+    def _live(self, plug: Plug) -> bool:
+        port = plug.port
         consumer = self.world.find(port.consumer)
         return (
             consumer is not None
-            and self.world.up(port.consumer)
+            and not plug.down
+            and consumer.phase in UP
             and any((held.network, held.index) == (port.network, port.index) for held in consumer.attachments.ports)
         )
 
-    def _gateway(self, entry: Entry) -> str:
-        return self._spec(entry).gateway or str(ipaddress.ip_network(entry.subnet)[1])
-
-    def _lease(self, entry: Entry, request: PortRequest, taken: set[str]) -> Port:
+    def _lease(self, entry: Entry, spec: NetworkSpec, request: PortRequest, taken: set[str]) -> Port:
         """Raises Conflict when all addresses are taken."""
-        network = ipaddress.ip_network(entry.subnet)
-        gateway = self._gateway(entry)
+        network = _subnet(entry.subnet)
+        gateway = _gateway(entry, spec)
         token = request.consumer.token(self.context.workspace, str(entry.ref), str(request.index))
         count = network.num_addresses - 2
         first = simulation.number(request.consumer, entry.behaviour, str(request.index))
@@ -136,16 +187,19 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
             prefix=network.prefixlen,
             gateway=gateway,
             dns=(gateway,),
+            search=spec.domain,
+            mtu=spec.mtu,
         )
 
     def _refuse_taken(self, key: str, request: PortRequest) -> None:
         wanted = {(publish.host_port, publish.protocol): publish for publish in request.publish}
-        for other, plug in self.world.plug_rows().rows().items() if wanted else ():
-            for taken in plug.publish if other != key else ():
+        for other in self.world.index.publishing if wanted else ():
+            plug = self.world.plug_rows().get(other)
+            for taken in plug.publish if plug is not None and other != key else ():
                 mine = wanted.get((taken.host_port, taken.protocol))
                 hosts = {taken.host_address, mine.host_address} if mine else set()
                 if mine and (len(hosts) == 1 or "0.0.0.0" in hosts):
-                    raise Conflict(f"{request.consumer}: host port {mine} is taken by {plug.port.consumer}")
+                    raise Conflict(f"{request.consumer}: host port {mine} is taken by {other.split()[1]}")
 
 
 class FakeDiskBackend(FakeBackend[DiskSpec]):
@@ -198,8 +252,8 @@ class FakeDiskBackend(FakeBackend[DiskSpec]):
         self.world.put(replace(entry, size_bytes=int(size), spec=msgspec.Raw(to_json(desired.spec))))
         self._aftermath(effect, ref)
 
-    def _entry(self, desired: Desired[DiskSpec], options: FakeOptions | None) -> Entry:
-        return replace(super()._entry(desired, options), size_bytes=int(desired.spec.size or IMPORTED_BYTES))
+    def _entry(self, desired: Desired[DiskSpec], options: FakeOptions | None, spec: bytes = b"") -> Entry:
+        return replace(super()._entry(desired, options, spec), size_bytes=int(desired.spec.size or IMPORTED_BYTES))
 
     def _status(self, entry: Entry) -> Status:
         return replace(super()._status(entry), size_bytes=entry.size_bytes)
@@ -228,6 +282,15 @@ class FakeSandboxBackend(FakeWorkload[SandboxSpec]):
     kind: ClassVar[Kind] = Kind.SANDBOX
 
 
+def _gateway(entry: Entry, spec: NetworkSpec) -> str:
+    return spec.gateway or str(_subnet(entry.subnet)[1])
+
+
+@lru_cache(maxsize=256)
+def _subnet(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text)
+
+
 def _plug_key(network: Ref, consumer: Ref, index: int) -> str:
     return f"{network} {consumer} {index}"
 
@@ -247,3 +310,12 @@ _MEASURABLE: tuple[type[Measurable], ...] = (FakeVmBackend, FakeContainerBackend
 _CONSOLE: tuple[type[HasConsole], ...] = (FakeVmBackend, FakeContainerBackend)
 _EXECUTES: tuple[type[Executes], ...] = (FakeVmBackend, FakeContainerBackend)
 _RECONNECTABLE: tuple[type[Reconnectable], ...] = (FakeVmBackend, FakeContainerBackend)
+_SIMULATES: tuple[type[Simulates], ...] = (
+    FakeNetworkBackend,
+    FakeDiskBackend,
+    FakeVmBackend,
+    FakeContainerBackend,
+    FakeSandboxBackend,
+)
+_ENDS: tuple[type[SimulatesEnds], ...] = (FakeVmBackend, FakeContainerBackend, FakeSandboxBackend)
+_LINKS: type[SimulatesLinks] = FakeNetworkBackend

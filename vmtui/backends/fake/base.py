@@ -10,18 +10,22 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from vmtui.backends.fake.ledger import Ledger
 from vmtui.backends.fake.options import FakeOptions
 from vmtui.backends.fake.script import Effect, Script
-from vmtui.backends.fake.world import PLAIN, Clock, Entry, World
+from vmtui.backends.fake.world import PLAIN, Clock, Entry, Run, World
 from vmtui.core.backend import Backend, Context, Desired, Probe, Progress, Report, roles, silent
 from vmtui.core.errors import Conflict, NotPermitted
-from vmtui.core.lifecycle import Action, Phase, Role, refusal
-from vmtui.core.resource import Fact, Problem, Ref, Status
+from vmtui.core.lifecycle import UP, Action, Phase, Role, refusal
+from vmtui.core.resource import Exit, Fact, Problem, Ref, Status
+from vmtui.core.simulation import Planted
 from vmtui.core.specs import SPECS, Spec, from_json, to_json
 from vmtui.host.inotify import Watch
+from vmtui.host.tasks import Turn
 
 S = TypeVar("S", bound=Spec)
-SIMULATED = Fact(name="simulated", value="yes")
+STIRRED = (Problem(code="simulated", message="something about it is odd", hint="wait: it goes by itself"),)
+FACTS = (Fact(name="simulated", value="yes"),)
 
 
 class FakeBackend(Backend[S]):
@@ -33,7 +37,7 @@ class FakeBackend(Backend[S]):
 
     def __init__(self, context: Context, *, script: Script | None = None, clock: Clock | None = None) -> None:
         super().__init__(context)
-        self.script = script or Script()
+        self.script = script or Script(counting=False)
         self.clock = clock or Clock()
         self.world = World(context, self.clock)
         self._roles: frozenset[Role] | None = None
@@ -50,7 +54,15 @@ class FakeBackend(Backend[S]):
 
     async def scan(self) -> Sequence[Status]:
         self.script.take("scan", None, None)
-        return [self._status(entry) for entry in self.world.entries(self.kind)]
+        turn = Turn()
+        while self.world.ledger(self.kind).behind():
+            await turn.give()
+        found = []
+        for entry in self.world.entries(self.kind):
+            found.append(self._status(entry))
+            if turn.long:
+                await turn.give()
+        return found
 
     async def inspect(self, ref: Ref) -> Status:
         self.script.take("inspect", ref, None)
@@ -85,35 +97,96 @@ class FakeBackend(Backend[S]):
             self.world.remove(ref)
 
     async def watch(self) -> AsyncIterator[Ref]:
-        ledger = self.world.another_ledger(self.kind)
+        world = self.world
+        ledgers: list[Ledger[Any]] = self._watched()
+        heard = [(ledger, ledger.listen()) for ledger in ledgers]
         watch = Watch()
         pending: asyncio.Task[Any] | None = None
         try:
             watch.add(self.context.paths.state)
-            ledger.refresh()
+            for ledger, listener in heard:
+                ledger.refresh()
+                listener.clear()
             changes = watch.changes()
             told = self.clock.now()
             while True:
                 if pending is None:
                     pending = asyncio.ensure_future(anext(changes))
-                ends = [at for entry in ledger.rows().values() if (at := entry.ends_at()) is not None and at > told]
-                timeout = min(ends) - self.clock.now() if ends else None
+                ends = self._ends(told)
+                timeout = min(ends.values()) - self.clock.now() if ends else None
                 done, _ = await asyncio.wait([pending], timeout=None if timeout is None else max(0.0, timeout))
-                keys = ledger.refresh()
+                if world.closed:
+                    return
                 if done:
                     pending = None
+                refs: set[Ref] = set()
+                for ledger, listener in heard:
+                    ledger.refresh()
+                    refs |= self._touched(ledger, listener)
+                    listener.clear()
                 now = self.clock.now()
-                keys |= {str(entry.ref) for entry in ledger.rows().values() if told < (entry.ends_at() or 0.0) <= now}
+                refs |= {Ref.parse(key) for key, at in self._ends(told).items() if at <= now}
                 told = now
-                for key in sorted(keys):
-                    yield Ref.parse(key)
+                for ref in sorted(refs):
+                    yield ref
         finally:
             if pending is not None:
                 pending.cancel()
                 with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
                     await pending
             watch.close()
-            ledger.close()
+            for ledger, listener in heard:
+                ledger.ignore(listener)
+
+    def plant(self, resources: Sequence[Planted]) -> None:
+        with self.world.ledger(self.kind).changing() as put:
+            for found in resources:
+                put(str(found.desired.ref), self._planted(found))
+
+    def _planted(self, found: Planted) -> Entry:
+        options = found.desired.options if isinstance(found.desired.options, FakeOptions) else None
+        ended = found.exit or Exit(code=0)
+        run = Run(found.since or 0.0, None if found.phase in UP else ended.at, ended.code, ended.reason)
+        return replace(
+            self._entry(found.desired, options, found.spec_json),
+            complete=True,
+            phase=found.phase,
+            runs=() if found.since is None else (run,),
+            attachments=found.attachments,
+            problems=found.problems,
+            facts=found.facts,
+        )
+
+    def trouble(self, ref: Ref, problems: Sequence[Problem]) -> None:
+        self.world.put(replace(self.world.get(ref), problems=tuple(problems)))
+
+    def stir(self, refs: Sequence[Ref]) -> None:
+        turned = {Phase.RUNNING: Phase.PAUSED, Phase.PAUSED: Phase.RUNNING}
+        with self.world.ledger(self.kind).changing() as put:
+            for ref in refs:
+                entry = self.world.find(ref)
+                if entry is not None and entry.phase in turned:
+                    put(str(ref), replace(entry, phase=turned[entry.phase]))
+                elif entry is not None:
+                    put(str(ref), replace(entry, problems=() if entry.problems else STIRRED))
+
+    def _watched(self) -> list[Ledger[Any]]:
+        """The files whose rows say what our resources are."""
+        return [self.world.ledger(self.kind)]
+
+    def _touched(self, ledger: Ledger[Any], keys: set[str]) -> set[Ref]:  # noqa: ARG002
+        """Which of our resources the changed rows of `ledger` are about."""
+        return {Ref.parse(key) for key in keys}
+
+    def _ends(self, after: float) -> dict[str, float]:
+        """The workloads that end by themselves after this time, and when."""
+        ledger = self.world.ledger(self.kind)
+        found = {}
+        for key in self.world.index.ending[self.kind]:
+            entry = ledger.get(key)
+            if entry is not None and (at := entry.ends_at()) is not None and at > after:
+                found[key] = at
+        return found
 
     async def check(self, desired: Desired[S], others: Sequence[Desired[Any]]) -> Sequence[Problem]:  # noqa: ARG002
         effect = self.script.take("check", desired.ref, None)
@@ -130,12 +203,12 @@ class FakeBackend(Backend[S]):
         self.world.put(entry)
         return entry
 
-    def _entry(self, desired: Desired[S], options: FakeOptions | None) -> Entry:
+    def _entry(self, desired: Desired[S], options: FakeOptions | None, spec: bytes = b"") -> Entry:
         return Entry(
             ref=desired.ref,
             mark=self.context.mark(desired.ref),
             spec_hash=desired.spec_hash,
-            spec=msgspec.Raw(to_json(desired.spec)),
+            spec=msgspec.Raw(spec or to_json(desired.spec)),
             options=None if options == PLAIN else options,
             phase=Phase.STOPPED if self.kind.runs else Phase.AVAILABLE,
         )
@@ -152,7 +225,7 @@ class FakeBackend(Backend[S]):
             backend=self.name,
             phase=self._phase(entry),
             spec_hash=entry.spec_hash,
-            facts=(SIMULATED,),
+            facts=FACTS if not entry.facts else (*FACTS, *entry.facts),
             problems=self._problems(entry),
         )
 
@@ -160,9 +233,9 @@ class FakeBackend(Backend[S]):
         mend = f"vmtui rm {entry.ref}"
         if not entry.complete:
             return (Problem(code="half-made", message="making it was interrupted", hint=mend),)
-        if entry.phase is Phase.BROKEN:
+        if entry.phase is Phase.BROKEN and not entry.problems:
             return (Problem(code="broken", message="its script broke it", hint=mend),)
-        return ()
+        return entry.problems
 
     def _permit(self, action: Action, ref: Ref) -> tuple[Entry, Effect]:
         """The entry, and what is scripted, if the action is possible now. Raises NotFound, NotPermitted."""

@@ -35,9 +35,10 @@ class Rule:
 
 
 class Script:
-    """The rules of one backend instance, and the count of the calls that it got."""
+    """The rules of one backend instance and, if `counting`, how often it got each call for each resource."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counting: bool = True) -> None:
+        self._counting = counting
         self.calls: Counter[tuple[Call, Ref | None]] = Counter()
         self._rules: list[Rule] = []
 
@@ -47,7 +48,8 @@ class Script:
 
     def take(self, call: Call, ref: Ref | None, options: FakeOptions | None) -> Effect:
         """Count a call and say what happens to it: the first rule that fits, else what the options say."""
-        self.calls[call, ref] += 1
+        if self._counting:
+            self.calls[call, ref] += 1
         for rule in self._rules:
             if rule.call == call and rule.ref in (None, ref) and rule.times != 0:
                 if rule.times is not None:

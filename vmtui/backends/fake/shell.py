@@ -64,8 +64,12 @@ class Session:
         await asyncio.wait([self._task])
         return ENDED if self._code is None else self._code
 
-    async def aclose(self) -> None:
+    def hang_up(self) -> None:
+        """End it; who reads it gets what was said, and the end."""
         self._task.cancel()
+
+    async def aclose(self) -> None:
+        self.hang_up()
         await asyncio.wait([self._task])
 
     async def _main(self) -> None:

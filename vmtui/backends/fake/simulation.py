@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from vmtui.backends.fake.options import FakeOptions
 from vmtui.core.resource import Kind, Ref, Sample
@@ -78,8 +79,7 @@ class Wave:
 
 def sample(ref: Ref, options: FakeOptions, *, at: float, up_s: float, cpus: float, memory_limit: int) -> Sample:
     """The measurement of a workload that has been up for `up_s` seconds."""
-    waves = [Wave.of(number(ref, options, what)) for what in ("cpu", "memory", "rx", "tx", "read", "write")]
-    cpu, memory, *traffic = waves
+    processes, (cpu, memory, *traffic) = _loads(ref, options)
     rx, tx, read, write = (int(wave.until(up_s) * (1 << 20)) for wave in traffic)
     return Sample(
         at=at,
@@ -90,8 +90,15 @@ def sample(ref: Ref, options: FakeOptions, *, at: float, up_s: float, cpus: floa
         net_tx_bytes=tx,
         block_read_bytes=read,
         block_write_bytes=write,
-        processes=1 + number(ref, options, "processes") % 12,
+        processes=processes,
     )
+
+
+@lru_cache(maxsize=256)
+def _loads(ref: Ref, options: FakeOptions) -> tuple[int, tuple[Wave, ...]]:
+    """What does not change with time; kept for those that somebody looks at."""
+    waves = tuple(Wave.of(number(ref, options, what)) for what in ("cpu", "memory", "rx", "tx", "read", "write"))
+    return 1 + number(ref, options, "processes") % 12, waves
 
 
 def log_of_run(ref: Ref, options: FakeOptions, started_at: float, until: float) -> Iterator[tuple[float, str]]:

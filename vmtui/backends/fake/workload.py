@@ -14,7 +14,7 @@ from vmtui.backends.fake.shell import Console, Session
 from vmtui.backends.fake.world import Clock, Entry
 from vmtui.core.backend import Attachments, Context, ExecRequest, ExecSession, LogLine, Report, Terminal
 from vmtui.core.lifecycle import UP, Action, Phase
-from vmtui.core.resource import Address, Port, Ref, Sample, Status
+from vmtui.core.resource import Address, Exit, Port, Ref, Sample, Status
 from vmtui.core.specs import Workload
 
 W = TypeVar("W", bound=Workload)
@@ -65,6 +65,13 @@ class FakeWorkload(FakeBackend[W]):
         self.world.put(entry.ended(Phase.EXITED, self.clock.now(), KILLED, "killed"))
         await self._hang_up(ref)
         self._aftermath(effect, ref)
+
+    def end(self, ref: Ref, exit: Exit) -> None:  # noqa: A002
+        entry = self.world.get(ref)
+        if entry.phase in UP:
+            self.world.put(entry.ended(Phase.EXITED, exit.at, exit.code, exit.reason))
+            for session in self._sessions.pop(ref, []):
+                session.hang_up()
 
     async def pause(self, ref: Ref) -> None:
         await self._switch(Action.PAUSE, ref, Phase.PAUSED)

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
 from vmtui.backends.fake import simulation
+from vmtui.backends.fake.index import Index
 from vmtui.backends.fake.ledger import Ledger
 from vmtui.backends.fake.options import FakeOptions
 from vmtui.core.backend import Attachments, Context
 from vmtui.core.errors import Conflict, NotFound
 from vmtui.core.lifecycle import UP, Phase
-from vmtui.core.resource import Exit, Kind, Port, Ref
+from vmtui.core.resource import Exit, Fact, Kind, Port, Problem, Ref
 from vmtui.core.units import Publish
 
 RUNS_KEPT = 4  # of one resource: how far back its log goes
@@ -47,7 +48,10 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A resource. Not `complete`: its `create` was cut off. `phase` is what the last action made of it."""
+    """A resource. Not `complete`: its `create` was cut off. `phase` is what the last action made of it.
+
+    `problems` and `facts` are those that the simulation gives it beside what follows from the rest.
+    """
 
     ref: Ref
     mark: str
@@ -60,6 +64,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attachments: Attachments = Attachments()
     size_bytes: int | None = None
     subnet: str = ""
+    problems: tuple[Problem, ...] = ()
+    facts: tuple[Fact, ...] = ()
 
     @property
     def behaviour(self) -> FakeOptions:
@@ -105,6 +111,7 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     port: Port
     publish: tuple[Publish, ...] = ()
     plugged: bool = True
+    down: bool = False  # the simulation has taken its link away
 
 
 class World:
@@ -113,40 +120,45 @@ class World:
     def __init__(self, context: Context, clock: Clock) -> None:
         self.context = context
         self.clock = clock
+        self.closed = False  # watchers end then
+        self._forget()
+
+    def _forget(self) -> None:
+        self.index = Index()
         self._kinds: dict[Kind, Ledger[Entry]] = {}
-        self._plugs = Ledger(context.paths.state / "fake-port.jsonl", Plug, self._plug_changed)
-        self._subnets: dict[str, str] = {}
-        self._holders: defaultdict[Ref, set[Ref]] = defaultdict(set)
-        self._plugs_of: defaultdict[Ref, dict[str, Plug]] = defaultdict(dict)
+        self._plugs = Ledger(self.context.paths.state / "fake-port.jsonl", Plug, self.index.plug_changed)
 
     def ledger(self, kind: Kind) -> Ledger[Entry]:
         if kind not in self._kinds:
-            self._kinds[kind] = self.another_ledger(kind, self._entry_changed)
+            path = self.context.paths.state / f"fake-{kind}.jsonl"
+            self._kinds[kind] = Ledger(path, Entry, partial(self.index.entry_changed, kind))
         return self._kinds[kind]
 
-    def another_ledger(
-        self, kind: Kind, on_change: Callable[[str, Entry | None, Entry | None], None] | None = None
-    ) -> Ledger[Entry]:
-        """One with its own place in the file, for a watcher, who closes it."""
-        return Ledger(self.context.paths.state / f"fake-{kind}.jsonl", Entry, on_change)
-
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        """What is of this workspace, as of now."""
+        """What is of this workspace, as of now; what changes while it is read may be there as it was or as it is."""
         now = self.clock.now()
-        for key, entry in self.ledger(kind).rows().items():
-            if entry.mark == f"vmtui:{self.context.workspace}:{key}":
+        ledger = self.ledger(kind)
+        ledger.refresh()
+        for key in list(ledger.keys()):
+            entry = ledger.get(key)
+            if entry is not None and entry.mark == f"vmtui:{self.context.workspace}:{key}":
                 yield entry.at(now)
 
     def find(self, ref: Ref) -> Entry | None:
-        entry = self.ledger(ref.kind).rows().get(str(ref))
+        entry = self._row(ref)
         if entry is None or entry.mark != self.context.mark(ref):
             return None
         return entry.at(self.clock.now())
 
     def foreign(self, ref: Ref) -> bool:
         """Whether the name is taken by what does not carry our mark."""
-        entry = self.ledger(ref.kind).rows().get(str(ref))
+        entry = self._row(ref)
         return entry is not None and entry.mark != self.context.mark(ref)
+
+    def _row(self, ref: Ref) -> Entry | None:
+        ledger = self.ledger(ref.kind)
+        ledger.refresh()
+        return ledger.get(str(ref))
 
     def get(self, ref: Ref) -> Entry:
         """Raises NotFound."""
@@ -172,14 +184,15 @@ class World:
         """The running workloads that have `disk` attached."""
         for kind in (Kind.VM, Kind.CONTAINER):
             self.ledger(kind).refresh()
-        return sorted(ref for ref in self._holders.get(disk, ()) if self.up(ref))
+        return sorted(ref for key in self.index.holders(str(disk)) if self.up(ref := Ref.parse(key)))
 
     def claim_subnet(self, ref: Ref, wanted: str | None, options: FakeOptions) -> str:
         """A subnet that no other network has. Raises Conflict."""
         self.ledger(Kind.NETWORK).refresh()
+        subnets = {subnet: key for key, subnet in self.index.subnets.items()}
         if wanted is not None:
             network = ipaddress.ip_network(wanted, strict=False)
-            for taken, owner in self._subnets.items():
+            for taken, owner in subnets.items():
                 if owner != str(ref) and network.overlaps(ipaddress.ip_network(taken)):
                     raise Conflict(f"{ref}: subnet {wanted} overlaps {taken} of {owner}", hint="choose another subnet")
             return str(network)
@@ -187,14 +200,17 @@ class World:
         first = simulation.number(ref, options, "subnet") % count
         for step in range(count):
             subnet = f"{POOL.network_address + ((first + step) % count << 8)}/24"
-            if self._subnets.get(subnet, str(ref)) == str(ref):
+            if subnets.get(subnet, str(ref)) == str(ref):
                 return subnet
         raise Conflict(f"{ref}: all of {POOL} is taken", hint="give it a subnet")
 
-    def plugs(self, network: Ref) -> list[Plug]:
-        """All ports and leases of a network."""
+    def plugs(self, network: Ref) -> Iterator[tuple[str, Plug]]:
+        """All ports and leases of a network, with the keys of their rows."""
         self._plugs.refresh()
-        return [plug for plug in self._plugs_of.get(network, {}).values() if self.context.owned(plug.mark) == network]
+        for key in list(self.index.plugs_of(str(network))):
+            plug = self._plugs.get(key)
+            if plug is not None and plug.mark == self.context.mark(network):
+                yield key, plug
 
     def plug_rows(self) -> Ledger[Plug]:
         return self._plugs
@@ -202,26 +218,6 @@ class World:
     def close(self) -> None:
         for ledger in self._kinds.values():
             ledger.close()
-        self._kinds.clear()
         self._plugs.close()
-
-    def _entry_changed(self, key: str, old: Entry | None, new: Entry | None) -> None:
-        for entry, present in ((old, False), (new, True)):
-            if entry is None:
-                continue
-            if entry.subnet:
-                if present:
-                    self._subnets[entry.subnet] = key
-                elif self._subnets.get(entry.subnet) == key:
-                    del self._subnets[entry.subnet]
-            for disk in entry.attachments.disks:
-                if present and not disk.read_only:
-                    self._holders[disk.ref].add(entry.ref)
-                else:
-                    self._holders[disk.ref].discard(entry.ref)
-
-    def _plug_changed(self, key: str, old: Plug | None, new: Plug | None) -> None:
-        if old is not None:
-            self._plugs_of[old.port.network].pop(key, None)
-        if new is not None:
-            self._plugs_of[new.port.network][key] = new
+        self.closed = True
+        self._forget()
