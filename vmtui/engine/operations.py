@@ -23,6 +23,7 @@ from vmtui.engine.plan import Plan, Step, make_steps
 from vmtui.engine.registry import Registry
 from vmtui.engine.store import Applied, Intent, Store, damaged, with_options
 from vmtui.engine.wiring import Wiring
+from vmtui.host import trace
 from vmtui.host.files import in_words, remedy
 from vmtui.host.process import running
 from vmtui.host.tasks import uncancelled
@@ -192,7 +193,8 @@ class Run:
 
         try:
             entry = self._store.journal_begin(self._run, ref, verb)
-            undo = await self._act(step, report)
+            with trace.doing(f"{verb} {ref}"):
+                undo = await self._act(step, report)
             if undo is not None:
                 self._undo.append((ref, verb, undo))
             self._store.journal_end(entry)
@@ -380,7 +382,8 @@ async def roll_back(undo: list[Undo], emit: Emit, store: Store) -> None:
         began = time.monotonic()
         try:
             entry = store.journal_begin("undo", ref, f"undo {verb}")
-            await act()
+            with trace.doing(f"undo {verb} {ref}"):
+                await act()
             store.journal_end(entry)
             result, message = "undone", ""
         except Exception as error:

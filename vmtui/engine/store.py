@@ -21,7 +21,7 @@ from vmtui.core.specs import SPECS, Spec, decode, from_json, to_json
 from vmtui.host.files import FULL, in_words, remedy, write_atomic
 from vmtui.host.paths import Paths
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EVENTS_KEPT = 10_000
 RESERVE = "reserve"
 RESERVE_BYTES = 512 << 10  # a hundred pages for the log of what is taken back
@@ -41,9 +41,12 @@ create table if not exists journal (
 );
 create table if not exists event (
     id integer primary key, at real not null,
-    ref text not null, verb text not null, result text not null, message text not null
+    ref text not null, verb text not null, result text not null, message text not null,
+    by_whom text not null default ''
 );
 """
+# What makes a database of an older version one of the next.
+UPGRADES = {1: "alter table event add column by_whom text not null default ''"}
 
 
 class Intent(StrEnum):
@@ -63,7 +66,10 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the history. `result` is done, failed, undone or, for ends that nobody asked for, a phase."""
+    """One entry of the history. `result` is done, failed, undone or, for ends that nobody asked for, a phase.
+
+    `by` is who did it and through what; "" is not known.
+    """
 
     id: int
     at: float
@@ -71,6 +77,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     verb: str
     result: str
     message: str = ""
+    by: str = ""
 
 
 def open_context(paths: Paths) -> Context:
@@ -130,8 +137,9 @@ def damaged(path: Path, error: sqlite3.Error) -> Fault:
 class Store:
     """The database. Every method is one transaction; readers never wait (WAL)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, by: str = "") -> None:
         self._path = path
+        self._by = by
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
             _use_wal(self._db)
@@ -140,6 +148,8 @@ class Store:
             if version == 0:
                 self._db.executescript(SCHEMA)
                 self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+            elif version in UPGRADES:
+                self._upgrade()
             elif version != SCHEMA_VERSION:
                 raise OperationFailed(
                     f"{path} was written by another version of vmtui (schema {version})",
@@ -147,6 +157,21 @@ class Store:
                 )
         except sqlite3.DatabaseError as error:
             raise damaged(path, error) from None
+
+    def _upgrade(self) -> None:
+        """One transaction, so that what is killed leaves the old version whole, and of two only one upgrades."""
+        self._db.execute("begin immediate")
+        try:
+            version = self._db.execute("pragma user_version").fetchone()[0]
+            while version in UPGRADES:
+                self._db.execute(UPGRADES[version])
+                version += 1
+            self._db.execute(f"pragma user_version = {version}")
+            self._db.execute("commit")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("rollback")
+            raise
 
     @property
     def path(self) -> Path:
@@ -200,6 +225,17 @@ class Store:
         found = {Ref(profile, Kind(kind), name): rest for kind, name, *rest in rows if kind in set(Kind)}
         read = {ref: _applied(ref, *rest) for ref, rest in found.items()}
         return {ref: row for ref, row in read.items() if row is not None}
+
+    def mentioning(self, ref: Ref) -> dict[Ref, Applied]:
+        """Those of its profile whose spec has its name in it: what refers to it is among them."""
+        rows = self._db.execute(
+            "select kind, name, desired, intent, restarts, ready from resource"
+            " where profile = ? and instr(cast(desired as text), ?)",
+            (ref.profile, ref.name),
+        )
+        found = {Ref(ref.profile, Kind(kind), name): rest for kind, name, *rest in rows if kind in set(Kind)}
+        read = {other: _applied(other, *rest) for other, rest in found.items() if other != ref}
+        return {other: row for other, row in read.items() if row is not None}
 
     def everything(self) -> dict[Ref, Applied]:
         return {ref: row for profile in self.profiles() for ref, row in self.of_profile(profile).items()}
@@ -259,20 +295,20 @@ class Store:
 
     def record(self, ref: Ref, verb: str, result: str, message: str = "") -> None:
         cursor = self._db.execute(
-            "insert into event (at, ref, verb, result, message) values (?,?,?,?,?)",
-            (time.time(), str(ref), verb, result, message),
+            "insert into event (at, ref, verb, result, message, by_whom) values (?,?,?,?,?,?)",
+            (time.time(), str(ref), verb, result, message, self._by),
         )
         if cursor.lastrowid is not None and cursor.lastrowid % 1000 == 0:
             self._db.execute("delete from event where id <= ?", (cursor.lastrowid - EVENTS_KEPT,))
 
     def history(self, *, limit: int | None, after: int = 0) -> list[Recorded]:
         rows: Sequence[tuple[Any, ...]] = self._db.execute(
-            "select id, at, ref, verb, result, message from event where id > ? order by id desc limit ?",
+            "select id, at, ref, verb, result, message, by_whom from event where id > ? order by id desc limit ?",
             (after, -1 if limit is None else limit),
         ).fetchall()
         return [
-            Recorded(id=number, at=at, ref=ref, verb=verb, result=result, message=message)
-            for number, at, ref, verb, result, message in reversed(rows)
+            Recorded(id=number, at=at, ref=ref, verb=verb, result=result, message=message, by=by)
+            for number, at, ref, verb, result, message, by in reversed(rows)
         ]
 
 

@@ -19,7 +19,9 @@ from vmtui.core.backend import (
     Executes,
     HasConsole,
     HasLogs,
+    LogFiles,
     LogLine,
+    LogSource,
     Measurable,
     Probe,
     Progress,
@@ -41,6 +43,7 @@ from vmtui.engine.plan import Plan, make_down_plan, make_plan
 from vmtui.engine.reap import reap
 from vmtui.engine.registry import Registry, names
 from vmtui.engine.store import DATABASE, Applied, Recorded, Store, open_context
+from vmtui.host import trace
 from vmtui.host.paths import Paths
 from vmtui.profile import graph
 from vmtui.profile.schema import Declared, Profile
@@ -58,10 +61,10 @@ class Workspace:
         self._lock = registry.context.paths.state / "lock"
 
     @classmethod
-    async def open(cls, paths: Paths) -> Self:
-        """Raises Fault when the state directory or the database cannot be used."""
+    async def open(cls, paths: Paths, *, by: str = "") -> Self:
+        """`by` is what the history says of who acts. Raises Fault when state directory or database cannot be used."""
         context = open_context(paths)
-        return cls(Registry(context), Store(paths.state / DATABASE))
+        return cls(Registry(context), Store(paths.state / DATABASE, by=by))
 
     async def aclose(self) -> None:
         await self.registry.aclose()
@@ -82,7 +85,8 @@ class Workspace:
 
     async def _scan(self, kinds: Collection[Kind] | None) -> list[Status]:
         wanted = [backend for kind in Kind if kinds is None or kind in kinds for backend in self.registry.every(kind)]
-        results = await asyncio.gather(*(backend.scan() for backend in wanted))
+        with trace.doing("scan", reads=True):
+            results = await asyncio.gather(*(backend.scan() for backend in wanted))
         return [status for found in results for status in found]
 
     async def _observed(self, profile: str) -> dict[Ref, Status]:
@@ -106,11 +110,12 @@ class Workspace:
         return None
 
     async def _find(self, ref: Ref, row: Applied | None) -> Status:
-        if row is not None:
-            return await self.registry.get(ref.kind, row.desired.backend).inspect(ref)
-        for backend in self.registry.every(ref.kind):
-            with contextlib.suppress(NotFound):
-                return await backend.inspect(ref)
+        with trace.doing(f"inspect {ref}", reads=True):
+            if row is not None:
+                return await self.registry.get(ref.kind, row.desired.backend).inspect(ref)
+            for backend in self.registry.every(ref.kind):
+                with contextlib.suppress(NotFound):
+                    return await backend.inspect(ref)
         raise NotFound(f"there is no {ref}", hint="vmtui ls")
 
     def profiles(self) -> tuple[str, ...]:
@@ -121,6 +126,17 @@ class Workspace:
         """What it was last made from, None if the database does not know."""
         row = self.store.get(ref)
         return None if row is None else self.operations.typed(row)
+
+    def references(self, ref: Ref) -> tuple[tuple[Ref, ...], tuple[Ref, ...]]:
+        """What it was made to refer to, and what refers to it."""
+        row = self.store.get(ref)
+        mine = () if row is None else tuple(graph.dependencies(Declared(ref=ref, spec=row.desired.spec)))
+        users = [
+            other
+            for other, found in self.store.mentioning(ref).items()
+            if any(edge.provider == ref for edge in graph.dependencies(Declared(ref=other, spec=found.desired.spec)))
+        ]
+        return tuple(dict.fromkeys(edge.provider for edge in mine)), tuple(sorted(users))
 
     def resolve(self, text: str, statuses: Sequence[Status]) -> Ref:
         """PROFILE/KIND/NAME, KIND/NAME or NAME to the one resource that it means. Raises NotFound."""
@@ -137,9 +153,15 @@ class Workspace:
     # Plans
 
     async def plan(
-        self, profile: Profile, *, only: Sequence[str] = (), recreate: Sequence[str] = (), prune: bool = True
+        self,
+        profile: Profile,
+        *,
+        only: Sequence[str] = (),
+        recreate: Sequence[str] = (),
+        prune: bool = True,
+        check: bool = True,
     ) -> Plan:
-        """What would make the host as `profile` says. Changes nothing.
+        """What would make the host as `profile` says. Changes nothing. Without `check` it may be impossible here.
 
         `only` restricts it to these resources and what they need; `recreate` names resources, or is ("all",).
         Raises ProfileInvalid, Conflict, MissingCapability for what could not be carried out.
@@ -169,7 +191,8 @@ class Workspace:
             prune=prune and not only,
             path=str(profile.path),
         )
-        await selection.preflight(self.registry, plan, declared)
+        if check:
+            await selection.preflight(self.registry, plan, declared)
         return plan
 
     def _named(self, profile: str, texts: Sequence[str], known: Collection[Ref]) -> set[Ref]:
@@ -285,16 +308,19 @@ class Workspace:
         async with self.changing(f"{action} {ref}"):
             row = self.store.get(ref)
             if action is Action.DELETE:
-                await verbs.delete(self.operations, ref, row, await self.inspect_or_none(ref), purge=purge)
+                there = await self.inspect_or_none(ref)
+                with trace.doing(f"{action} {ref}"):
+                    await verbs.delete(self.operations, ref, row, there, purge=purge)
                 return None
             status = await self._find(ref, row)
             backend = self.registry.get(ref.kind, status.backend)
             if (why := refusal(action, status.phase, roles(backend))) is not None:
                 raise NotPermitted(f"{action} {ref}: {why}")
             try:
-                await verbs.carry_out(
-                    self.operations, row, status, action, grace_s=grace_s, report=_progress(emit, ref, action)
-                )
+                with trace.doing(f"{action} {ref}"):
+                    await verbs.carry_out(
+                        self.operations, row, status, action, grace_s=grace_s, report=_progress(emit, ref, action)
+                    )
             except Fault as fault:
                 self.store.record(ref, action, "failed", str(fault))
                 raise
@@ -324,11 +350,17 @@ class Workspace:
             async for line in lines:
                 yield line
 
+    async def log_source(self, ref: Ref) -> LogSource | None:
+        """The files of its log; None if its backend has it in none. Raises NotPermitted, NotFound."""
+        backend = await self._running(ref, Action.LOGS)
+        return await backend.log_source(ref) if isinstance(backend, LogFiles) else None
+
     async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
         """Run a command inside. Raises NotPermitted, NotFound."""
         backend = await self._running(ref, Action.EXEC)
         assert isinstance(backend, Executes)
-        return await backend.exec(ref, request)
+        with trace.doing(f"exec {ref}"):
+            return await backend.exec(ref, request)
 
     async def console(self, ref: Ref) -> Terminal:
         """Attach to its console. Raises NotPermitted, NotFound, ResourceBusy."""
@@ -365,9 +397,35 @@ class Workspace:
 
     async def probe(self) -> tuple[Probe, ...]:
         """Try every backend of every kind."""
-        every = [backend for kind in Kind for backend in self.registry.every(kind)]
-        tried = await asyncio.gather(*(backend.probe() for backend in every))
-        broken = [
+        tried = await asyncio.gather(*(self._probe(kind, name) for kind, name in self.probed()))
+        return (*tried, *self._broken())
+
+    def probed(self) -> tuple[tuple[Kind, str], ...]:
+        """The kind and the name of every backend that can be tried, in order."""
+        return tuple((kind, backend.name) for kind in Kind for backend in self.registry.every(kind))
+
+    async def probe_each(self, only: Collection[tuple[Kind, str]] | None = None) -> AsyncIterator[Probe]:
+        """The same one by one, as each is known; `only` restricts it to some of `probed`."""
+        if only is None:
+            for broken in self._broken():
+                yield broken
+        chosen = self.probed() if only is None else only
+        tasks = [asyncio.create_task(self._probe(kind, name)) for kind, name in chosen]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _probe(self, kind: Kind, name: str) -> Probe:
+        with trace.doing(f"probe {kind} {name}", reads=True):
+            return await self.registry.get(kind, name).probe()
+
+    def _broken(self) -> list[Probe]:
+        """Backends that cannot even be imported."""
+        return [
             Probe(
                 backend=name,
                 kind=kind,
@@ -377,7 +435,6 @@ class Workspace:
             )
             for (kind, name), why in self.registry.broken.items()
         ]
-        return (*tried, *broken)
 
     def backends(self) -> dict[Kind, tuple[str, ...]]:
         """The names of the backends per kind, without importing them."""

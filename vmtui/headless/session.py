@@ -24,6 +24,7 @@ from vmtui.headless.output import Output, Records, Talk
 from vmtui.headless.screen import Screen
 from vmtui.host.files import in_words, remedy
 from vmtui.host.paths import Paths
+from vmtui.host.person import acting
 
 T = TypeVar("T")
 DEBUG = "VMTUI_DEBUG"
@@ -114,18 +115,24 @@ class Session:
 Command = Callable[[Session, Workspace], Coroutine[Any, Any, int]]
 
 
-def run(command: Command, *, json: bool, stream: bool = False) -> int:
-    """Open the workspace, run the command to its end, and say how it ended."""
+def run(command: Command, *, json: bool, stream: bool = False, by: str = "") -> int:
+    """Open the workspace, run the command to its end, and say how it ended. `by` is who acts, if not who calls."""
     session = Session(json=json, stream=stream)
     try:
-        return asyncio.run(_run(session, command))
+        return asyncio.run(_run(session, command, by or acting(_front_end())))
     except KeyboardInterrupt:  # before the handler was installed, or after it was removed
         return session.finish(ExitCode.INTERRUPTED, "interrupted")
 
 
-async def _run(session: Session, command: Command) -> int:
+def _front_end() -> str:
+    """How the history names this command."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    return f"vmtui {verb}" if verb.isalpha() else "vmtui --profile"
+
+
+async def _run(session: Session, command: Command, by: str) -> int:
     caught: list[int] = []
-    task = asyncio.create_task(_command(session, command))
+    task = asyncio.create_task(_command(session, command, by))
 
     def on_signal(number: int) -> None:
         if caught:
@@ -172,8 +179,8 @@ def _of_host(error: OSError | sqlite3.Error) -> Fault:
     return OperationFailed(f"{path}{in_words(error)}", hint=remedy(error))
 
 
-async def _command(session: Session, command: Command) -> int:
-    async with await Workspace.open(Paths.from_environment()) as workspace:
+async def _command(session: Session, command: Command, by: str) -> int:
+    async with await Workspace.open(Paths.from_environment(), by=by) as workspace:
         return await command(session, workspace)
 
 

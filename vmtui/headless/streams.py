@@ -124,4 +124,5 @@ def _tell(here: Session, found: list[Recorded]) -> None:
             document(here.screen, event)
         else:
             message = f": {text.clean(event.message)}" if event.message else ""
-            here.screen.data(f"{tables.moment(event.at)}  {event.ref}  {event.verb} {event.result}{message}")
+            by = f"  ({text.clean(event.by)})" if event.by else ""
+            here.screen.data(f"{tables.moment(event.at)}  {event.ref}  {event.verb} {event.result}{message}{by}")

@@ -187,4 +187,4 @@ def reap(args: argparse.Namespace) -> int:
         await workspace.reap(ref)
         return ExitCode.OK
 
-    return session.run(command, json=False)
+    return session.run(command, json=False, by="reap")

@@ -17,7 +17,7 @@ async def candidate(package: str) -> str:
     """The version that apt would install, for use in cache keys. Raises Fault if apt knows no such package."""
     if not PACKAGE_NAME.fullmatch(package):
         raise Fault(f"{package!r} is not a Debian package name", hint="apt-cache search WORD")
-    policy = await run(["apt-cache", "policy", package])
+    policy = await run(["apt-cache", "policy", package], reads=True)
     for line in policy.stdout.decode().splitlines():
         key, _, value = line.strip().partition(": ")
         if key == "Candidate" and value != "(none)":
@@ -27,7 +27,7 @@ async def candidate(package: str) -> str:
 
 async def depends_on(package: str, pattern: str) -> str | None:
     """The first direct dependency whose name matches `pattern`: how a metapackage names its real one."""
-    shown = await run(["apt-cache", "depends", "--important", package])
+    shown = await run(["apt-cache", "depends", "--important", package], reads=True)
     for line in shown.stdout.decode().splitlines():
         key, _, value = line.strip().partition(": ")
         if key == "Depends" and re.fullmatch(pattern, value):

@@ -49,8 +49,8 @@ RTN_UNICAST = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def socket_inside(namespace: int) -> Rtnetlink:
-    """A socket of the network namespace that the fd `namespace` is open on. Raises OSError.
+def socket_inside(namespace: int, pid: int) -> Rtnetlink:
+    """A socket of the network namespace of `pid`, which the fd `namespace` is open on. Raises OSError.
 
     A socket stays in the namespace in which it was made. The thread that enters it makes that one call and ends, so
     that no thread of ours goes on in a foreign namespace.
@@ -63,7 +63,7 @@ def socket_inside(namespace: int) -> Rtnetlink:
             if _libc.setns(namespace, CLONE_NEWNET) != 0:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
-            made.append(Rtnetlink())
+            made.append(Rtnetlink(("nsenter", "-t", pid, "-n")))
         except OSError as error:
             errors.append(error)
 
@@ -102,8 +102,8 @@ def _plug(pid: int, peer: str, name: str, address: str, prefix: int, gateway: st
     try:
         if os.path.samestat(os.fstat(namespace), os.stat("/proc/thread-self/ns/net")):
             raise Fault(f"process {pid} is in the host's network namespace; {peer} is not moved")
-        with Rtnetlink() as host, socket_inside(namespace) as inside:
-            _move(host, namespace, peer, name)
+        with Rtnetlink() as host, socket_inside(namespace, pid) as inside:
+            _move(host, namespace, pid, peer, name)
             _configure(inside, name, address, prefix, gateway, mac, mtu)
     except OSError as error:
         raise Fault(f"cannot plug {peer} into process {pid} as {name}: {error.strerror}") from error
@@ -111,12 +111,13 @@ def _plug(pid: int, peer: str, name: str, address: str, prefix: int, gateway: st
         os.close(namespace)
 
 
-def _move(host: Rtnetlink, namespace: int, peer: str, name: str) -> None:
+def _move(host: Rtnetlink, namespace: int, pid: int, peer: str, name: str) -> None:
     """One message moves and renames. Not there: it was moved before, and `_configure` finds it, or not."""
     attributes = (attribute(IFLA_NET_NS_FD, namespace), attribute(IFLA_IFNAME, name))
     try:
         index = index_of(host, peer)
-        host.request(RTM_NEWLINK, LINK.pack(0, 0, index, 0, 0), *attributes)
+        words = ("link", "set", "dev", peer, "netns", pid, "name", name)
+        host.request(RTM_NEWLINK, LINK.pack(0, 0, index, 0, 0), *attributes, words=words)
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
@@ -134,9 +135,10 @@ def _configure(inside: Rtnetlink, name: str, address: str, prefix: int, gateway:
     attributes = [attribute(IFLA_MTU, mtu)]
     if mac:
         attributes.append(attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))))
-    inside.request(RTM_NEWLINK, LINK.pack(0, 0, link, 0, 0), *attributes)
-    for each in (index_of(inside, "lo"), link):
-        inside.request(RTM_NEWLINK, LINK.pack(0, 0, each, IFF_UP, IFF_UP))
+    words = ("link", "set", "dev", name, "mtu", mtu, *(("address", mac) if mac else ()))
+    inside.request(RTM_NEWLINK, LINK.pack(0, 0, link, 0, 0), *attributes, words=words)
+    for each, dev in ((index_of(inside, "lo"), "lo"), (link, name)):
+        inside.request(RTM_NEWLINK, LINK.pack(0, 0, each, IFF_UP, IFF_UP), words=("link", "set", "dev", dev, "up"))
     interface = ipaddress.ip_interface(f"{address}/{prefix}")
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     addresses = [attribute(IFA_LOCAL, interface.ip.packed), attribute(IFA_ADDRESS, interface.ip.packed)]
@@ -144,8 +146,10 @@ def _configure(inside: Rtnetlink, name: str, address: str, prefix: int, gateway:
         addresses.append(attribute(IFA_BROADCAST, interface.network.broadcast_address.packed))
     flags = NLM_F_CREATE | NLM_F_REPLACE
     body = ADDRESS.pack(family, prefix, IFA_F_NODAD, RT_SCOPE_UNIVERSE, link)
-    inside.request(RTM_NEWADDR, body, *addresses, flags=flags)
+    words = ("address", "replace", interface, *(("broadcast", "+") if interface.version == 4 else ()), "dev", name)
+    inside.request(RTM_NEWADDR, body, *addresses, flags=flags, words=words)
     if gateway:
         route = ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
         to = attribute(RTA_GATEWAY, ipaddress.ip_address(gateway).packed)
-        inside.request(RTM_NEWROUTE, route, to, attribute(RTA_OIF, struct.pack("=I", link)), flags=flags)
+        words = ("route", "replace", "default", "via", gateway, "dev", name, "proto", "static")
+        inside.request(RTM_NEWROUTE, route, to, attribute(RTA_OIF, struct.pack("=I", link)), flags=flags, words=words)

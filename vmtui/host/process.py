@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vmtui.host import trace
 from vmtui.host.faults import CommandFailed, MissingCapability
 
 STDERR_TAIL_BYTES = 4096
@@ -90,43 +91,50 @@ async def run(
     on_stdout: Callable[[bytes], None] | None = None,
     output_limit_bytes: int | None = None,
     die_with_parent: bool = False,
+    reads: bool = False,
+    show_stdin: bool = False,
 ) -> Completed:
     """Run a command to its end and return its output.
 
     `argv[0]` is looked up with `which`. The child is killed and reaped on time-out and on cancellation. With
     `on_stdout`, chunks of stdout are handed over as they come (and still returned). A child that says more than
-    `output_limit_bytes` is killed; with `die_with_parent` the kernel kills it when this process is gone. Raises
-    MissingCapability, CommandFailed (non-zero code with `check`, time-out, too much output).
+    `output_limit_bytes` is killed; with `die_with_parent` the kernel kills it when this process is gone. The trace
+    has `reads` and, with `show_stdin`, what was passed on stdin. Raises MissingCapability, CommandFailed (non-zero
+    code with `check`, time-out, too much output).
     """
     tool = os.fspath(argv[0])
     path = tool if "/" in tool else which(tool)
-    process = await asyncio.create_subprocess_exec(
-        path,
-        *[os.fspath(arg) for arg in argv[1:]],
-        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=None if env is None else {**os.environ, **env},
-        cwd=cwd,
-        pass_fds=pass_fds,
-        preexec_fn=_before_exec(limits, die_with_parent),
-    )
-    name = Path(tool).name
-    try:
-        async with asyncio.timeout(timeout):
-            if on_stdout is None and output_limit_bytes is None:
-                stdout, stderr = await process.communicate(stdin)
-            else:
-                stdout, stderr = await _stream(process, name, stdin, on_stdout, output_limit_bytes)
-    except TimeoutError:
-        raise CommandFailed(f"{name} did not end within {timeout:g} s", code=-signals.SIGKILL) from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    code = process.returncode
-    assert code is not None
+    with trace.begin(
+        trace.Way.COMMAND, argv, reads=reads, environment=env, cwd=cwd, stdin=stdin, show_stdin=show_stdin
+    ) as act:
+        process = await asyncio.create_subprocess_exec(
+            path,
+            *[os.fspath(arg) for arg in argv[1:]],
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=None if env is None else {**os.environ, **env},
+            cwd=cwd,
+            pass_fds=pass_fds,
+            preexec_fn=_before_exec(limits, die_with_parent),
+        )
+        name = Path(tool).name
+        try:
+            async with asyncio.timeout(timeout):
+                if on_stdout is None and output_limit_bytes is None:
+                    stdout, stderr = await process.communicate(stdin)
+                else:
+                    stdout, stderr = await _stream(process, name, stdin, on_stdout, output_limit_bytes)
+        except TimeoutError:
+            raise CommandFailed(f"{name} did not end within {timeout:g} s", code=-signals.SIGKILL) from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        code = process.returncode
+        assert code is not None
+        act.ended(code, stderr=stderr)
     if check and code != 0:
         raise CommandFailed(f"{name} failed with code {code}", code=code, details=tail(stderr or stdout))
     return Completed(code, stdout, stderr)
@@ -244,7 +252,8 @@ class ProcessId:
         try:
             if not self.alive:
                 return False
-            signals.pidfd_send_signal(fd, number)
+            with trace.begin(trace.Way.SIGNAL, ("kill", "-s", number, self.pid)):
+                signals.pidfd_send_signal(fd, number)
             return True
         except ProcessLookupError:
             return False

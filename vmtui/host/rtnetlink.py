@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from vmtui.host import trace
 
 # include/uapi/linux/netlink.h
 NLM_F_REQUEST = 0x1
@@ -82,6 +84,11 @@ def parse_attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+QUESTIONS = {
+    RTM_GETLINK: ("-d", "link", "show"),
+    RTM_GETADDR: ("address", "show"),
+    RTM_GETROUTE: ("route", "show", "table", "all"),
+}
 SIZES = {RTM_NEWLINK: LINK.size, RTM_DELLINK: LINK.size, RTM_NEWADDR: ADDRESS.size, RTM_DELADDR: ADDRESS.size}
 SIZES[RTM_NEWROUTE] = ROUTE.size
 
@@ -103,27 +110,42 @@ def decode(kind: int, payload: bytes) -> Message:
 
 
 class Rtnetlink:
-    """A socket to the routing part of the kernel, of the network namespace in which it was made. Blocking."""
+    """A socket to the routing part of the kernel, of the network namespace in which it was made. Blocking.
 
-    def __init__(self) -> None:
+    `through` is what a command line needs before `ip` to be in that namespace; it and `words` are for the trace.
+    """
+
+    def __init__(self, through: Sequence[object] = ()) -> None:
+        self._through = through
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.settimeout(TIMEOUT_S)
         self._sequence = 0
 
-    def request(self, kind: int, body: bytes, *attributes: bytes, flags: int = 0) -> None:
-        """Send one request and wait for its acknowledgement. Raises OSError with the kernel's errno."""
-        for _ in self._exchange(kind, body, attributes, NLM_F_REQUEST | NLM_F_ACK | flags):
-            pass
+    def request(self, kind: int, body: bytes, *attributes: bytes, flags: int = 0, words: Sequence[object]) -> None:
+        """Send one request, which is that of `ip` with `words`, and wait for its acknowledgement.
+
+        Raises OSError with the kernel's errno.
+        """
+        with trace.begin(trace.Way.NETLINK, (*self._through, "ip", *words)):
+            for _ in self._exchange(kind, body, attributes, NLM_F_REQUEST | NLM_F_ACK | flags):
+                pass
 
     def ask(self, kind: int, body: bytes, *attributes: bytes) -> list[Message]:
         """What the kernel answers to a request for one object. Raises OSError."""
-        return list(self._exchange(kind, body, attributes, NLM_F_REQUEST | NLM_F_ACK))
+        with trace.begin(trace.Way.NETLINK, lambda: self._question(kind, attributes), reads=True):
+            return list(self._exchange(kind, body, attributes, NLM_F_REQUEST | NLM_F_ACK))
 
     def dump(self, kind: int, family: int = socket.AF_UNSPEC) -> list[Message]:
         """All objects of a kind. Raises OSError."""
         sizes = {RTM_GETLINK: LINK.size, RTM_GETADDR: ADDRESS.size, RTM_GETROUTE: ROUTE.size}
         body = bytes([family]) + bytes(sizes[kind] - 1)
-        return list(self._exchange(kind, body, (), NLM_F_REQUEST | NLM_F_DUMP))
+        with trace.begin(trace.Way.NETLINK, lambda: self._question(kind), reads=True):
+            return list(self._exchange(kind, body, (), NLM_F_REQUEST | NLM_F_DUMP))
+
+    def _question(self, kind: int, attributes: tuple[bytes, ...] = ()) -> tuple[object, ...]:
+        """What `ip` would ask the same with."""
+        name = parse_attributes(b"".join(attributes)).get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+        return (*self._through, "ip", *QUESTIONS.get(kind, (f"netlink-{kind}",)), *(("dev", name) if name else ()))
 
     def _exchange(self, kind: int, body: bytes, attributes: tuple[bytes, ...], flags: int) -> Iterator[Message]:
         payload = body + b"".join(attributes)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from vmtui.core.errors import OperationFailed
 from vmtui.core.resource import Sample
+from vmtui.host import trace
 
 UNLIMITED = 1 << 62  # v1 says "no limit" with the largest multiple of a page (mm/page_counter.c)
 GONE_TIMEOUT_S = 10.0
@@ -115,7 +117,9 @@ class Cgroup:
             raise OperationFailed("the host has no freezer cgroup", hint="vmtui doctor")
         v1 = (directory / "freezer.state").exists()
         file = directory / ("freezer.state" if v1 else "cgroup.freeze")
-        file.write_text(("FROZEN" if frozen else "THAWED") if v1 else str(int(frozen)))
+        word = ("FROZEN" if frozen else "THAWED") if v1 else str(int(frozen))
+        with trace.write(file, word):
+            file.write_text(word)
         deadline = time.monotonic() + GONE_TIMEOUT_S
         while not self._settled(directory, frozen, v1):
             if time.monotonic() > deadline:
@@ -130,6 +134,13 @@ class Cgroup:
 
     async def end(self) -> None:
         """Kill what is in it, then remove it from every tree. Absent is success. Raises OperationFailed."""
+        directories = " ".join(shlex.quote(str(directory)) for directory in self._directories())
+        if directories:
+            script = f"for d in {directories}; do kill -s KILL $(cat $d/cgroup.procs); rmdir $d; done"
+            with trace.begin(trace.Way.FILE, ("sh", "-c", script)):
+                await self._end()
+
+    async def _end(self) -> None:
         deadline = time.monotonic() + GONE_TIMEOUT_S
         while self.exists():
             for pid in self.pids():

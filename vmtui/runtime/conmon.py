@@ -17,6 +17,7 @@ import msgspec
 
 from vmtui.core.errors import OperationFailed
 from vmtui.core.resource import Exit
+from vmtui.host import trace
 from vmtui.host.files import read_tail
 from vmtui.host.process import ProcessId, tail, which
 
@@ -107,6 +108,7 @@ async def create(
     argv += ["--exit-dir", str(files.exits), *(["--terminal"] if terminal else [])]
     read_fd, write_fd = os.pipe()
     errors = files.directory / "conmon.log"
+    act = trace.begin(trace.Way.COMMAND, argv, environment={"TMPDIR": str(files.directory)}, cwd=log.parent)
     try:
         with errors.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
@@ -118,7 +120,8 @@ async def create(
                 pass_fds=(write_fd,),
                 cwd=log.parent,
             )
-    except BaseException:
+    except BaseException as error:
+        act.ended(error=str(error))
         os.close(read_fd)
         raise
     finally:
@@ -141,6 +144,7 @@ async def create(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        act.ended(process.returncode, stderr=b"\n".join(read_tail(errors, 20)))
 
 
 async def _read_line(fd: int) -> bytes:

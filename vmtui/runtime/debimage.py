@@ -111,7 +111,9 @@ async def _applets(tree: Path) -> dict[str, str]:
     if busybox is None:
         return {}
     try:  # the package's own program, so as nobody and with nothing but the package in sight
-        listed = await run(["chroot", f"--userspec={NOBODY}", "--groups=", tree, f"/{busybox}", "--list"], timeout=10)
+        listed = await run(
+            ["chroot", f"--userspec={NOBODY}", "--groups=", tree, f"/{busybox}", "--list"], timeout=10, reads=True
+        )
     except CommandFailed as fault:
         raise InvalidInput(
             f"{busybox} of the package does not run by itself", hint='use "deb:busybox-static"', details=fault.details

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vmtui.core.errors import OperationFailed
 from vmtui.core.resource import Ref
+from vmtui.host import trace
 from vmtui.host.process import which
 from vmtui.runtime import syscalls
 
@@ -105,14 +106,14 @@ def _subordinate(file: Path) -> tuple[int, int] | None:
 async def user_namespace(base: int) -> AsyncIterator[int]:
     """A descriptor of a user namespace that maps 0..COUNT to `base`; for mount_setattr. Raises OperationFailed."""
     # A process must be in it until the maps are written: unshare(2) refuses that in a process with threads.
+    argv = (which("unshare"), "--user", which("cat"))
     holder = await asyncio.create_subprocess_exec(
-        which("unshare"),
-        "--user",
-        which("cat"),
+        *argv,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
+    act = trace.begin(trace.Way.COMMAND, argv)
     fd = -1
     try:
         assert holder.stdin is not None
@@ -123,7 +124,9 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
         if not entered:
             raise OperationFailed("cannot make a user namespace", hint='set userns = "host" in its [oci] table')
         for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{holder.pid}/{name}").write_text(f"0 {base} {COUNT}\n")
+            path, line = Path(f"/proc/{holder.pid}/{name}"), f"0 {base} {COUNT}\n"
+            with trace.write(path, line):
+                path.write_text(line)
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         yield fd
     except TimeoutError:
@@ -133,7 +136,7 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
             os.close(fd)
         with contextlib.suppress(ProcessLookupError):
             holder.kill()
-        await holder.wait()
+        act.ended(await holder.wait())
 
 
 def clone_mapped(path: str, userns_fd: int | None, *, attributes: int = 0, recursive: bool = False) -> int:

@@ -7,6 +7,7 @@ the container's own. So the host's mount table is never touched, and a front end
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from collections.abc import Callable
@@ -42,7 +43,8 @@ class MountNamespace:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` inside."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        inside = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: inside.run(work))
 
     def close(self) -> None:
         """Let the thread go; with the last process inside, all its mounts go too."""

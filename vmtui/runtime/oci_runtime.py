@@ -55,7 +55,7 @@ def choose(preference: str, cgroup_mode: str) -> Runtime:
 
 async def version(runtime: Runtime) -> str:
     """Its version, as in "1.1.5+ds1". Raises CommandFailed, OperationFailed."""
-    shown = await run([runtime.path, "--version"], timeout=10)
+    shown = await run([runtime.path, "--version"], timeout=10, reads=True)
     match = re.search(rb"version (\S+)", shown.stdout)
     if match is None:
         raise OperationFailed(f"{runtime.path} does not say its version")

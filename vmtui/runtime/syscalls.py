@@ -6,6 +6,8 @@ import ctypes
 import os
 import struct
 
+from vmtui.host import trace
+
 # include/uapi/asm-generic/unistd.h: the same numbers on all architectures since 5.1
 NR_OPEN_TREE = 428
 NR_MOVE_MOUNT = 429
@@ -46,42 +48,58 @@ def _checked(result: int, what: str) -> int:
 
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
-    _checked(_libc.unshare(flags), "unshare")
+    with trace.begin(trace.Way.SYSCALL, (f"unshare({flags:#x})",)):
+        _checked(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     """mount(2)."""
     encoded = [os.fsencode(text) for text in (source, target, fstype)]
-    _checked(_libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data)), f"mount {fstype or source} on {target}")
+    with trace.begin(trace.Way.MOUNT, lambda: _mount_words(source, target, fstype, flags, data)):
+        result = _libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data))
+        _checked(result, f"mount {fstype or source} on {target}")
+
+
+def _mount_words(source: str, target: str, fstype: str, flags: int, data: str) -> tuple[str, ...]:
+    """What mount(8) needs to make the same call."""
+    if flags & MS_PRIVATE:
+        return ("mount", "--make-rprivate" if flags & MS_REC else "--make-private", target)
+    named = {MS_NOSUID: "nosuid", MS_NODEV: "nodev"}
+    options = ",".join([*(name for flag, name in named.items() if flags & flag), *([data] if data else [])])
+    return ("mount", "-t", fstype, *(("-o", options) if options else ()), source, target)
 
 
 def open_tree(path: str, *, recursive: bool = False) -> int:
     """A detached clone of the mount at `path`, as a descriptor that the caller closes."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
-    return _checked(
-        _libc.syscall(ctypes.c_long(NR_OPEN_TREE), AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)),
-        f"open_tree {path}",
-    )
+    with trace.begin(trace.Way.SYSCALL, lambda: (f'open_tree(AT_FDCWD, "{path}", {flags:#x})',)):
+        return _checked(
+            _libc.syscall(ctypes.c_long(NR_OPEN_TREE), AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)),
+            f"open_tree {path}",
+        )
 
 
 def mount_setattr(fd: int, attributes: int, *, userns_fd: int = 0, recursive: bool = False) -> None:
     """Set attributes of a detached mount; with MOUNT_ATTR_IDMAP its ids are mapped by `userns_fd`."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     attr = struct.pack("QQQQ", attributes, 0, 0, userns_fd)  # struct mount_attr, version 0
-    _checked(
-        _libc.syscall(ctypes.c_long(NR_MOUNT_SETATTR), fd, b"", ctypes.c_uint(flags), attr, ctypes.c_size_t(len(attr))),
-        "mount_setattr",
-    )
+    said = f'mount_setattr({fd}, "", {flags:#x}, {{attr_set={attributes:#x}, userns_fd={userns_fd}}})'
+    with trace.begin(trace.Way.SYSCALL, (said,)):
+        size = ctypes.c_size_t(len(attr))
+        _checked(
+            _libc.syscall(ctypes.c_long(NR_MOUNT_SETATTR), fd, b"", ctypes.c_uint(flags), attr, size), "mount_setattr"
+        )
 
 
 def move_mount(fd: int, target: str) -> None:
     """Attach a detached mount at `target`."""
-    _checked(
-        _libc.syscall(
-            ctypes.c_long(NR_MOVE_MOUNT), fd, b"", AT_FDCWD, os.fsencode(target), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
-        ),
-        f"move_mount on {target}",
-    )
+    flags = ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
+    said = f'move_mount({fd}, "", AT_FDCWD, "{target}", MOVE_MOUNT_F_EMPTY_PATH)'
+    with trace.begin(trace.Way.SYSCALL, (said,)):
+        _checked(
+            _libc.syscall(ctypes.c_long(NR_MOVE_MOUNT), fd, b"", AT_FDCWD, os.fsencode(target), flags),
+            f"move_mount on {target}",
+        )
 
 
 def open_in_root(root_fd: int, path: str, flags: int) -> int:

@@ -19,6 +19,7 @@ from vmtui.backends.oci.processes import descendants
 from vmtui.core.backend import Desired, ExecRequest
 from vmtui.core.errors import NotPermitted
 from vmtui.core.specs import ContainerSpec
+from vmtui.host import trace
 from vmtui.host.process import ProcessId
 from vmtui.runtime import bundle, capabilities, users
 from vmtui.runtime.manifest import ImageConfig
@@ -33,7 +34,15 @@ PASSWD_TIMEOUT_S = 5.0
 class Exec:
     """An ExecSession. Its files are below the runtime directory, named by a token."""
 
-    def __init__(self, places: Places, process: asyncio.subprocess.Process, token: str, master_fd: int | None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        process: asyncio.subprocess.Process,
+        token: str,
+        master_fd: int | None,
+        act: trace.Act,
+    ) -> None:
+        self._act = act
         self._places = places
         self._process = process
         self._pid_file, self._process_file, self._log = files(places, token)
@@ -145,6 +154,7 @@ class Exec:
         for task in self._tasks:
             task.cancel()
         await self._all
+        self._act.ended(self._process.returncode)
         if self._master_fd is not None:
             os.close(self._master_fd)
             self._master_fd = None
@@ -223,9 +233,10 @@ async def start(places: Places, desired: Desired[ContainerSpec], image: ImageCon
     places.execs.mkdir(mode=0o700, exist_ok=True)
     process_file.write_bytes(content)
     argv = places.containers(state).exec_argv(places.name, process_file, pid_file, log)
+    act = trace.begin(trace.Way.COMMAND, argv)
     try:
         if request.tty:
-            return await _with_terminal(places, argv, token, request)
+            return await _with_terminal(places, argv, token, request, act)
         child = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.PIPE,
@@ -233,13 +244,14 @@ async def start(places: Places, desired: Desired[ContainerSpec], image: ImageCon
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        return Exec(places, child, token, None)
-    except BaseException:
+        return Exec(places, child, token, None, act)
+    except BaseException as error:
+        act.ended(error=str(error))
         process_file.unlink(missing_ok=True)
         raise
 
 
-async def _with_terminal(places: Places, argv: list[str], token: str, request: ExecRequest) -> Exec:
+async def _with_terminal(places: Places, argv: list[str], token: str, request: ExecRequest, act: trace.Act) -> Exec:
     """On a pseudo-terminal of ours, which the runtime copies to and from the one inside."""
     master_fd, slave_fd = os.openpty()
     try:
@@ -253,7 +265,7 @@ async def _with_terminal(places: Places, argv: list[str], token: str, request: E
         raise
     finally:
         os.close(slave_fd)
-    return Exec(places, child, token, master_fd)
+    return Exec(places, child, token, master_fd, act)
 
 
 def _user(pid: int, text: str) -> users.User:

@@ -39,6 +39,7 @@ EXPORT_OPTIONS = {"vpc": ("-o", "force_size=on")}  # without it the size is roun
 CLEAN, CORRUPTIONS, LEAKS = 0, 2, 3  # exit codes of qemu-img check, docs/tools/qemu-img.rst
 LOCKED = re.compile(r"Failed to (?:get|lock)")
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
+READS = frozenset({"--version", "info", "measure", "check"})
 EXHAUSTED = (-signal.SIGXCPU, -signal.SIGXFSZ, -signal.SIGABRT, -signal.SIGKILL)
 NO_MEMORY = re.compile(r"Cannot allocate memory|failed to allocate|out of memory|Could not allocate", re.IGNORECASE)
 
@@ -268,6 +269,7 @@ async def _run(
         on_stdout=on_stdout,
         output_limit_bytes=OUTPUT_BYTES,
         die_with_parent=True,
+        reads=arguments[0] in READS,
     )
     if said.code not in accept:
         raise CommandFailed(

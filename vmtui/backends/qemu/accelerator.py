@@ -102,7 +102,7 @@ def _node() -> str:
 
 
 async def _version(program: str) -> str:
-    said = (await run([program, "--version"], timeout=10)).stdout.decode("utf-8", "replace")
+    said = (await run([program, "--version"], timeout=10, reads=True)).stdout.decode("utf-8", "replace")
     match = re.search(r"version (\d+(?:\.\d+)+)", said)
     if match is None:
         raise MissingCapability(
@@ -136,7 +136,9 @@ async def _prove(program: str, accelerator: str) -> str:
         argv += ["-accel", accelerator, "-cpu", "host" if accelerator == KVM else "max", "-bios", firmware.name]
         argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
         try:
-            done = await run(argv, timeout=PROOF_S, check=False, die_with_parent=True, output_limit_bytes=1 << 20)
+            done = await run(
+                argv, timeout=PROOF_S, check=False, die_with_parent=True, output_limit_bytes=1 << 20, reads=True
+            )
         except CommandFailed:
             return "a guest stopped at its first interrupt in long mode"
     if done.code == PROVED:

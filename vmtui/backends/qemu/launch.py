@@ -19,6 +19,7 @@ from vmtui.core.backend import Context
 from vmtui.core.errors import Conflict, OperationFailed
 from vmtui.core.resource import Ref
 from vmtui.core.units import Publish
+from vmtui.host import trace
 from vmtui.host.files import write_atomic
 from vmtui.host.process import ProcessId, which
 from vmtui.host.sockets import look, obstacle
@@ -63,17 +64,13 @@ async def spawn(ref: Ref, run: Path, log: Path, argv: Sequence[str]) -> None:
 
     Raises MissingCapability, OperationFailed, OSError; then, as when this process dies, the parent ends by itself.
     """
+    command = (which("setsid"), "--fork", "/bin/sh", str(PARENT), str(run), str(log), *argv)
     reading, writing = os.pipe()
+    act = trace.begin(trace.Way.COMMAND, command, cwd="/")
     try:
         try:
             process = await asyncio.create_subprocess_exec(
-                which("setsid"),
-                "--fork",
-                "/bin/sh",
-                str(PARENT),
-                str(run),
-                str(log),
-                *argv,
+                *command,
                 stdin=reading,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -92,6 +89,7 @@ async def spawn(ref: Ref, run: Path, log: Path, argv: Sequence[str]) -> None:
             os.write(writing, b"go\n")
     finally:
         os.close(writing)
+        act.ended()
 
 
 async def wait_up(ref: Ref, run: Path, sockets: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtui.core.errors import OperationFailed
+from vmtui.host import trace
 
 TIMEOUT_S = 5.0
 POLL_S = 0.02
@@ -61,8 +63,15 @@ async def _take(lock: int, deadline: float) -> None:
 
 async def execute(socket: Path, command: str, *, timeout: float = TIMEOUT_S) -> Any:
     """Run one command and return its answer. Raises OperationFailed (nobody there, refused, time-out)."""
-    async with _session(socket, timeout) as client:
-        return await client.execute(command)
+    with trace.begin(trace.Way.QMP, lambda: _words(socket, command), reads=command.startswith("query-")):
+        async with _session(socket, timeout) as client:
+            return await client.execute(command)
+
+
+def _words(socket: Path, command: str) -> tuple[str, ...]:
+    """What asks QEMU the same from a shell."""
+    told = "".join(f'{{"execute":"{each}"}}' for each in ("qmp_capabilities", command))
+    return ("sh", "-c", f"echo '{told}' | socat - UNIX-CONNECT:{shlex.quote(str(socket))}")
 
 
 async def status(socket: Path, *, timeout: float = TIMEOUT_S) -> str:

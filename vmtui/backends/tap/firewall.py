@@ -230,7 +230,8 @@ async def remove_table() -> None:
 
 async def _transact(told: Sequence[Expression], what: str) -> None:
     try:
-        await run(["nft", "-j", "-f", "-"], stdin=json.dumps({"nftables": list(told)}).encode(), pass_fds=lock.held())
+        script = json.dumps({"nftables": list(told)}).encode()
+        await run(["nft", "-j", "-f", "-"], stdin=script, show_stdin=True, pass_fds=lock.held())
     except CommandFailed as fault:
         hint = "vmtui doctor"
         raise OperationFailed(f"nft refuses the rules of {what}", hint=hint, details=fault.details) from fault
@@ -238,7 +239,8 @@ async def _transact(told: Sequence[Expression], what: str) -> None:
 
 async def read() -> Listing:
     """What the kernel has. Raises CommandFailed (no right), MissingCapability (no nft)."""
-    listed = await run(["nft", "-j", "list", "table", FAMILY, TABLE], check=False, env={"LC_ALL": "C"}, timeout=20)
+    argv = ["nft", "-j", "list", "table", FAMILY, TABLE]
+    listed = await run(argv, check=False, env={"LC_ALL": "C"}, timeout=20, reads=True)
     if listed.code != 0:
         if b"No such file or directory" in listed.stderr:
             return Listing.empty()

@@ -11,13 +11,14 @@ import fcntl
 import ipaddress
 import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from vmtui.backends.tap import kernel
 from vmtui.backends.tap.kernel import Link
 from vmtui.core.errors import Conflict, OperationFailed
+from vmtui.host import trace
 
 TUN = "/dev/net/tun"
 # include/uapi/linux/if_tun.h
@@ -40,13 +41,15 @@ class Links:
         """Make the bridge or mend it. Raises Conflict if the name is taken, OperationFailed."""
         link = self._ours(name, mark, mac)
         if link is None:
-            await self._do("add", ifname=name, kind="bridge", address=mac)
+            words = ("address", mac, "type", "bridge")
+            await self._do("add", name, words, ifname=name, kind="bridge", address=mac)
             link = self._made(name)
         await self._set(link, mark=mark, mtu=mtu)
         held = kernel.addresses().get(link.index, ())
         if address not in held:
             await self._call(
                 f"set {address} on {name}",
+                ("address", "add", address, "broadcast", "+", "dev", name),
                 lambda: self._route.addr(
                     "add",
                     index=link.index,
@@ -66,8 +69,10 @@ class Links:
         try:
             # Until it is persistent it goes with the fd, so that there is never a persistent one without our mark.
             fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
-            await self._do("set", index=self._made(name).index, address=mac)
+            words = ("ip", "tuntap", "add", "dev", name, "mode", "tap", "user", os.geteuid(), "vnet_hdr")
+            with trace.begin(trace.Way.IOCTL, words):
+                fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+            await self._do("set", name, ("address", mac), index=self._made(name).index, address=mac)
             await self._set(self._made(name), mark=mark, mtu=mtu)
             fcntl.ioctl(fd, TUNSETOWNER, os.geteuid())
             fcntl.ioctl(fd, TUNSETPERSIST, 1)
@@ -83,9 +88,9 @@ class Links:
         if link is None:
             if kernel.find(peer):
                 raise taken(peer)
-            await self._do(
-                "add", ifname=name, kind="veth", address=mac, peer={"ifname": peer, "address": peer_mac, "mtu": mtu}
-            )
+            end = {"ifname": peer, "address": peer_mac, "mtu": mtu}
+            words = ("address", mac, "type", "veth", "peer", "name", peer, "address", peer_mac, "mtu", mtu)
+            await self._do("add", name, words, ifname=name, kind="veth", address=mac, peer=end)
             link = self._made(name)
         await self._set(link, mark=mark, mtu=mtu)
 
@@ -94,15 +99,16 @@ class Links:
         reaches a port that it publishes itself, where br_netfilter translates before the bridge decides.
         """
         if link.master != bridge.index:
-            await self._do("set", index=link.index, master=bridge.index)
+            await self._do("set", link.name, ("master", bridge.name), index=link.index, master=bridge.index)
         if hairpin:
             what = f"set interface {link.name} to hairpin mode"
-            await self._call(what, lambda: self._route.brport("set", index=link.index, mode=1))
+            words = ("link", "set", "dev", link.name, "type", "bridge_slave", "hairpin", "on")
+            await self._call(what, words, lambda: self._route.brport("set", index=link.index, mode=1))
 
     async def remove(self, names: Iterable[str]) -> None:
         """Absent is success. Raises OperationFailed."""
         for link in kernel.find(*names).values():
-            await self._do("del", index=link.index)
+            await self._do("del", link.name, (), index=link.index)
 
     def _ours(self, name: str, mark: str, mac: str) -> Link | None:
         link = kernel.find(name).get(name)
@@ -119,25 +125,28 @@ class Links:
     async def _set(self, link: Link, *, mark: str, mtu: int) -> None:
         """Mark it first, then only what differs."""
         if link.alias != mark:
-            await self._do("set", index=link.index, ifalias=mark)
+            await self._do("set", link.name, ("alias", mark), index=link.index, ifalias=mark)
         changes: dict[str, object] = {}
         if link.mtu != mtu:
             changes["mtu"] = mtu
         if not link.up:
             changes["state"] = "up"
         if changes:
-            await self._do("set", index=link.index, **changes)
+            words = [*(("mtu", mtu) if "mtu" in changes else ()), *(("up",) if "state" in changes else ())]
+            await self._do("set", link.name, words, index=link.index, **changes)
 
-    async def _do(self, verb: str, **request: object) -> None:
-        what = f"{verb} interface {request.get('ifname') or request.get('index')}"
-        await self._call(what, lambda: self._route.link(verb, **request))
+    async def _do(self, verb: str, name: str, words: Sequence[object], **request: object) -> None:
+        """`words` is what `ip link VERB NAME` would need besides, for the trace."""
+        words = ("link", verb, "dev" if verb != "add" else "name", name, *words)
+        await self._call(f"{verb} interface {name}", words, lambda: self._route.link(verb, **request))
 
-    async def _call(self, what: str, call: Callable[[], Awaitable[object]]) -> None:
+    async def _call(self, what: str, words: Sequence[object], call: Callable[[], Awaitable[object]]) -> None:
         from pyroute2.netlink.exceptions import NetlinkError
 
         try:
-            async with asyncio.timeout(20):
-                await call()
+            with trace.begin(trace.Way.NETLINK, ("ip", *words)):
+                async with asyncio.timeout(20):
+                    await call()
         except NetlinkError as error:
             if what.startswith("del ") and error.code == errno.ENODEV:
                 return  # the end of a container took its veth along

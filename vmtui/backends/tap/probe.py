@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
 import fcntl
 import ipaddress
@@ -21,6 +22,7 @@ from vmtui.core.backend import Probe
 from vmtui.core.errors import Fault
 from vmtui.core.resource import Kind, Problem
 from vmtui.core.units import Publish
+from vmtui.host import trace
 from vmtui.host.netns import CLONE_NEWNET
 from vmtui.host.process import run, tail, which
 from vmtui.host.rtnetlink import (
@@ -35,6 +37,7 @@ from vmtui.host.rtnetlink import (
 )
 
 TIMEOUT_S = 10
+IN_TRIAL = ("unshare", "--net")
 CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -45,7 +48,7 @@ async def probe() -> Probe:
     facts: list[tuple[str, str]] = []
     for tool in ("nft", "dnsmasq"):
         try:
-            shown = await run([which(tool), "--version"], timeout=TIMEOUT_S)
+            shown = await run([which(tool), "--version"], timeout=TIMEOUT_S, reads=True)
             facts.append((tool, _version(shown.stdout)))
         except Fault as fault:
             problems.append(Problem(code=f"no-{tool}", message=str(fault), hint=fault.hint))
@@ -97,7 +100,7 @@ def _try_all() -> list[Problem]:
                 said = tail(error.stderr) if isinstance(error, subprocess.CalledProcessError) else str(error)
                 found.append(Problem(code=code, message=f"{what} fails: {said}", hint=hint))
 
-    thread = threading.Thread(target=trial)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(trial,))
     thread.start()
     thread.join()
     return found
@@ -105,10 +108,10 @@ def _try_all() -> list[Problem]:
 
 def _make_link(kind: str) -> None:
     info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind))
-    with Rtnetlink() as kernel:
-        kernel.request(
-            RTM_NEWLINK, LINK.pack(0, 0, 0, 0, 0), attribute(IFLA_IFNAME, f"try-{kind}"), info, flags=NLM_F_CREATE
-        )
+    with Rtnetlink(IN_TRIAL) as kernel:
+        words = ("link", "add", "name", f"try-{kind}", "type", kind)
+        name = attribute(IFLA_IFNAME, f"try-{kind}")
+        kernel.request(RTM_NEWLINK, LINK.pack(0, 0, 0, 0, 0), name, info, flags=NLM_F_CREATE, words=words)
 
 
 def _make_tap() -> None:
@@ -126,7 +129,9 @@ def _make_rules() -> None:
         "try-bridge", "probe", subnet, "192.0.2.1", internal=False, dns=True, dhcp=True, published=published
     )
     told = json.dumps({"nftables": firewall.commands(policy, Listing.empty())}).encode()
-    subprocess.run([which("nft"), "-j", "-f", "-"], input=told, capture_output=True, check=True, timeout=TIMEOUT_S)
+    argv = [which("nft"), "-j", "-f", "-"]
+    with trace.begin(trace.Way.COMMAND, argv, stdin=told, show_stdin=True):
+        subprocess.run(argv, input=told, capture_output=True, check=True, timeout=TIMEOUT_S)
 
 
 _TRIALS: tuple[tuple[str, str, str, Callable[[], None]], ...] = (
@@ -140,7 +145,7 @@ _TRIALS: tuple[tuple[str, str, str, Callable[[], None]], ...] = (
 async def _other_firewalls() -> list[Problem]:
     """Chains of others that drop what they do not know: our accept does not outweigh them."""
     try:
-        listed = await run(["nft", "-j", "list", "chains"], timeout=TIMEOUT_S)
+        listed = await run(["nft", "-j", "list", "chains"], timeout=TIMEOUT_S, reads=True)
     except Fault:
         return []
     found = []

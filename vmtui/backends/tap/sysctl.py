@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmtui.core.errors import MissingCapability
+from vmtui.host import trace
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -54,7 +55,8 @@ def set_port(interface: str) -> None:
 
 def _write(path: Path, value: str) -> None:
     try:
-        path.write_text(value)
+        with trace.write(path, value):
+            path.write_text(value)
     except OSError as error:
         hint = "run vmtui on the host itself, as root, not in a container"
         raise MissingCapability(f"cannot set {path} to {value}: {error.strerror}", hint=hint) from None
