@@ -1,48 +1,454 @@
-"""The application: opens the workspace, sets the theme, shows the home screen."""
+"""The application: its theme, its views and how one gets from one to another. Work is done by what the views call."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from textual import work
 from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
-from vmtui.engine.workspace import Workspace
-from vmtui.host.paths import Paths
-from vmtui.tui.resources import ResourceScreen
-from vmtui.tui.themes import DEFAULT, available
+from vmtui.host.faults import Fault
+from vmtui.tui import terminal, themes
+from vmtui.tui.palette import Palette, palette_of
+from vmtui.tui.screens.base import PanelScreen
+from vmtui.tui.text import plain
+
+if TYPE_CHECKING:
+    from vmtui.core.resource import Kind, Ref
+    from vmtui.engine.workspace import Workspace
+    from vmtui.profile.settings import Settings
+    from vmtui.tui.acts import Acts
+    from vmtui.tui.console.session import Sessions
+    from vmtui.tui.feed import Feed
+
+R = TypeVar("R")
+VIEWS = {  # name → the class, imported when it is first shown
+    "resources": "resources:ResourcesScreen",
+    "profile": "profile:ProfileScreen",
+    "map": "map:MapScreen",
+    "doctor": "doctor:DoctorScreen",
+    "events": "events:EventsScreen",
+    "actions": "actions:ActionsScreen",
+    "notices": "notices:NoticesScreen",
+}
+HISTORY = 20
+NOTICES_KEPT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was said in passing; the list of them stays."""
+
+    at: float
+    severity: str
+    text: str
 
 
 class Panel(App[None]):
+    """The panel over one workspace. `opener` opens it after the first frame; the panel closes what it opened."""
+
     TITLE = "vmtui"
     ENABLE_COMMAND_PALETTE = False
     CSS: ClassVar[str] = """
-    #title { background: $primary; color: $background; padding: 0 1; text-style: bold; }
-    #message { height: auto; max-height: 3; padding: 0 1; color: $accent; }
-    DataTable, Log { height: 1fr; }
+    Toast { max-width: 80; }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Help", id="help", priority=False),
+        Binding("colon", "command", "Command", id="command"),
+        Binding("slash", "filter", "Filter", id="filter"),
+        Binding("escape", "leave_view", "Back", id="back", show=False),
+        Binding("minus", "last_view", "Last view", id="view-last", show=False),
+        Binding("left_square_bracket", "history(-1)", "Earlier view", id="view-earlier", show=False),
+        Binding("right_square_bracket", "history(1)", "Later view", id="view-later", show=False),
+        *(
+            Binding(str(number), f"view('{name}')", label, id=f"view-{name}", show=False)
+            for number, (name, label) in enumerate(
+                (
+                    ("resources", "Resources"),
+                    ("logs", "Logs"),
+                    ("console", "Console"),
+                    ("profile", "Profile"),
+                    ("edit", "Edit"),
+                    ("map", "Map"),
+                    ("health", "Doctor, events, actions"),
+                ),
+                1,
+            )
+        ),
+        Binding("ctrl+t", "theme", "Theme", id="theme", show=False),
+        Binding("f9", "mouse", "Mouse on/off", id="mouse", show=False),
+        Binding("q", "quit", "Quit", id="quit"),
+        Binding("ctrl+q", "quit", "Quit", id="quit-anywhere", show=False),
+    ]
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(
+        self,
+        workspace: Workspace | None = None,
+        *,
+        opener: Callable[[], Awaitable[Workspace]] | None = None,
+        read_only: bool = False,
+        settings: Settings | None = None,
+        demo: bool = False,
+        home: str = "resources",
+    ) -> None:
         super().__init__()
         self._workspace = workspace
+        self._opener = opener
+        self.read_only = read_only
+        self.demo = demo
+        self.failed: Fault | None = None
+        self.notices: list[Notice] = []
+        self._home = home
+        self._settings = settings
+        self._problems: list[str] = []
+        self._palettes: dict[tuple[str, bool], Palette] = {}
+        self._ascii = False
+        self._trail: list[PanelScreen] = []
+        self._at = -1
+        self._views: dict[str, PanelScreen] = {}
+        self._logs: PanelScreen | None = None
+        self._feed: Feed | None = None
+        self._acts: Acts | None = None
+        self._sessions: Sessions | None = None
+        self._mouse = True
+
+    # What views use
+
+    @property
+    def workspace(self) -> Workspace:
+        assert self._workspace is not None
+        return self._workspace
+
+    @property
+    def ready(self) -> bool:
+        """Whether the workspace is open: the first frame is drawn before."""
+        return self._workspace is not None
+
+    @property
+    def feed(self) -> Feed:
+        if self._feed is None:
+            from vmtui.tui.feed import Feed
+
+            self._feed = Feed(self.workspace, float(self.settings.refresh))
+        return self._feed
+
+    @property
+    def acts(self) -> Acts:
+        if self._acts is None:
+            from vmtui.tui.acts import Acts
+
+            self._acts = Acts(self)
+        return self._acts
+
+    @property
+    def sessions(self) -> Sessions:
+        """The consoles and shells that are open, shown or not."""
+        if self._sessions is None:
+            from vmtui.tui.console.session import Sessions
+
+            self._sessions = Sessions()
+        return self._sessions
+
+    @property
+    def settings(self) -> Settings:
+        if self._settings is None:
+            from vmtui.profile import settings
+
+            self._settings, problems = settings.read(settings.path())
+            self._problems += [str(problem) for problem in problems]
+        return self._settings
+
+    @property
+    def palette(self) -> Palette:
+        key = (self.theme, self._ascii or self.theme in themes.ascii_names())
+        if key not in self._palettes:
+            self._palettes[key] = palette_of(self.current_theme, ascii_only=key[1])
+        return self._palettes[key]
+
+    def say(self, text: str, severity: str = "information") -> None:
+        """A toast, and a line in the list of notices. Outside text is cleaned here."""
+        shown = plain(text, 400)
+        self.notices.append(Notice(time.time(), severity, shown))
+        del self.notices[:-NOTICES_KEPT]
+        level = severity if severity in ("warning", "error") else "information"
+        self.notify(shown, severity=level, markup=False, timeout=6)  # type: ignore[arg-type]
+
+    def fail(self, error: BaseException, doing: str = "") -> None:
+        """An error as a dialog: cause, details, the next step."""
+        from vmtui.tui.screens.dialogs import ErrorDialog
+
+        self.notices.append(Notice(time.time(), "error", plain(f"{doing}: {error}" if doing else str(error), 400)))
+        self.push_screen(ErrorDialog(error, doing))
+
+    async def ask(self, dialog: Screen[R]) -> R:
+        """Show a dialog and wait for its answer. Only in a worker."""
+        return await self.push_screen_wait(dialog)
+
+    def copy(self, text: str) -> None:
+        """To the terminal's clipboard, by OSC 52."""
+        self.copy_to_clipboard(plain(text, 100_000) if "\n" not in text else text)
+        self.say(f"copied {text.splitlines()[0] if text else ''}")
+
+    def standing(self) -> str:
+        """What holds for the whole panel, for the title line."""
+        words = ["demo: nothing is real"] if self.demo else []
+        words += ["read-only"] if self.read_only else []
+        return ", ".join(words)
+
+    # From view to view
+
+    def view_named(self, name: str) -> PanelScreen:
+        if name not in self._views:
+            module, _, cls = VIEWS[name].partition(":")
+            made: PanelScreen = getattr(import_module(f"vmtui.tui.screens.{module}"), cls)()
+            self._views[name] = made
+        return self._views[name]
+
+    def show(self, screen: PanelScreen) -> None:
+        """Go to a view; what was ahead in the history is forgotten."""
+        if self._trail and self._trail[self._at] is screen:
+            return
+        del self._trail[self._at + 1 :]
+        self._trail.append(screen)
+        while len(self._trail) > HISTORY:
+            self._trail.pop(0)
+        self._at = len(self._trail) - 1
+        self._switch(screen)
+
+    def _switch(self, screen: PanelScreen) -> None:
+        name = f"view-{id(screen)}"
+        if not self.is_screen_installed(name):
+            self.install_screen(screen, name)
+        while len(self.screen_stack) > 2:
+            self.pop_screen()
+        if len(self.screen_stack) == 1:
+            self.push_screen(screen)
+        elif self.screen is not screen:
+            self.switch_screen(screen)
+        self.call_after_refresh(self._forget_views)
+
+    def _forget_views(self) -> None:
+        """Views that no key leads to any more are taken apart."""
+        kept = {id(screen) for screen in (*self._trail, *self._views.values(), self._logs) if screen is not None}
+        for name, screen in list(self._installed_screens.items()):
+            if isinstance(screen, PanelScreen) and id(screen) not in kept and screen not in self.screen_stack:
+                self.uninstall_screen(name)
+                if screen.is_running:
+                    screen.remove()
+
+    def action_view(self, name: str) -> None:
+        if name == "logs":
+            if self._logs is not None:
+                self.show(self._logs)
+            else:
+                self.home.act_logs()
+        elif name == "console":
+            last = self.sessions.last()
+            if last is not None:
+                self._show_console(last)
+            else:
+                self.home.act_console()
+        elif name == "edit":
+            self.home.act_edit()
+        elif name == "health":
+            order = ("doctor", "events", "actions")
+            shown = next((at for at, view in enumerate(order) if self._views.get(view) is self.screen), -1)
+            self.show(self.view_named(order[(shown + 1) % len(order)]))
+        else:
+            self.show(self.view_named(name))
+
+    @property
+    def home(self) -> ResourcesScreen:
+        from vmtui.tui.screens.resources import ResourcesScreen
+
+        home = self.view_named("resources")
+        assert isinstance(home, ResourcesScreen)
+        return home
+
+    def action_history(self, by: int) -> None:
+        if 0 <= self._at + by < len(self._trail):
+            self._at += by
+            self._switch(self._trail[self._at])
+
+    def action_last_view(self) -> None:
+        """To and fro between two views."""
+        if len(self._trail) > 1:
+            other = self._trail[self._at - 1] if self._at else self._trail[1]
+            self.show(other)
+
+    def action_leave_view(self) -> None:
+        screen = self.screen
+        if isinstance(screen, PanelScreen) and not screen.back() and screen is not self.home:
+            self.show(self.home)
+
+    def go_to(self, ref: Ref) -> None:
+        self.show(self.home)
+        self.home.select(ref)
+
+    def open_logs(self, refs: Sequence[Ref]) -> None:
+        from vmtui.tui.screens.logs import LogsScreen
+
+        self._logs = LogsScreen(refs)
+        self.show(self._logs)
+
+    def open_console(self, ref: Ref) -> None:
+        self._open_session(ref, ())
+
+    def open_exec(self, ref: Ref, argv: Sequence[str]) -> None:
+        self._open_session(ref, tuple(argv))
+
+    @work(group="open", exit_on_error=False)
+    async def _open_session(self, ref: Ref, argv: tuple[str, ...]) -> None:
+        from vmtui.tui.console import session
+
+        size = self.size
+        try:
+            if argv:
+                opened = await session.open_exec(
+                    self.sessions, self.workspace, ref, argv, rows=size.height - 3, columns=size.width
+                )
+            else:
+                opened = await session.open_console(self.sessions, self.workspace, ref)
+        except (Fault, OSError) as error:
+            self.fail(error, f"{'shell in' if argv else 'console of'} {ref}")
+            return
+        self._show_console(opened)
+
+    def _show_console(self, opened: ConsoleSession) -> None:
+        from vmtui.tui.screens.console import ConsoleScreen
+
+        for screen in self._trail:
+            if isinstance(screen, ConsoleScreen) and screen.session is opened:
+                self.show(screen)
+                return
+        self.show(ConsoleScreen(opened))
+
+    def open_profile(self, path: Path | None = None) -> None:
+        from vmtui.tui.screens.profile import ProfileScreen
+
+        view = self.view_named("profile")
+        assert isinstance(view, ProfileScreen)
+        self.show(view)
+        if path is not None:
+            view.open(path)
+
+    def open_edit(self, what: Ref | Kind | None) -> None:
+        from vmtui.tui.screens.edit import EditScreen
+
+        self.show(EditScreen(what))
+
+    # Prompts
+
+    def action_filter(self) -> None:
+        screen = self.screen
+        if isinstance(screen, PanelScreen) and screen.FILTERS:
+            from vmtui.tui.widgets.prompt import FilterPrompt
+
+            FilterPrompt.open(screen)
+
+    def action_command(self) -> None:
+        from vmtui.tui.commands import CommandPrompt
+
+        if isinstance(self.screen, PanelScreen):
+            CommandPrompt.open(self.screen)
+
+    def action_help(self) -> None:
+        from vmtui.tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen())
+
+    def action_theme(self) -> None:
+        from vmtui.tui.screens.theme import ThemeScreen
+
+        self.push_screen(ThemeScreen())
+
+    def action_mouse(self) -> None:
+        """Without the mouse the terminal's own selection works."""
+        self._mouse = not self._mouse
+        driver = self._driver
+        if driver is not None and hasattr(driver, "_enable_mouse_support"):
+            if self._mouse:
+                driver._enable_mouse_support()
+            else:
+                driver._disable_mouse_support()  # type: ignore[attr-defined]
+        self.say(f"mouse {'on' if self._mouse else 'off: select text with the terminal'}")
+
+    # Life
 
     def on_mount(self) -> None:
-        themes, wrong = available()
-        for theme in themes:
+        choice = terminal.choose(os.environ)
+        self._ascii = choice.ascii if self.settings.ascii is None else self.settings.ascii
+        for theme in themes.quickly(self.settings.theme or choice.theme):
             self.register_theme(theme)
-        if DEFAULT in self.available_themes:
-            self.theme = DEFAULT
-        for problem in wrong:
-            self.notify(problem, severity="warning", markup=False)
-        self.push_screen(ResourceScreen(self._workspace))
+        for name in (self.settings.theme, choice.theme, themes.DEFAULT):
+            if name and name in self.available_themes:
+                self.theme = name
+                break
+        self.show(self.view_named(self._home))
+        self.call_after_refresh(self._open)
+
+    @work(group="life", exit_on_error=False)
+    async def _open(self) -> None:
+        """Everything that the first frame can do without."""
+        try:
+            if self._workspace is None:
+                assert self._opener is not None
+                self._workspace = await self._opener()
+        except Fault as fault:
+            self.failed = fault
+            self.exit()
+            return
+        self.run_worker(self.feed.run(), group="feed", exit_on_error=False)
+        if isinstance(self.screen, PanelScreen):
+            self.screen.shown()
+        await asyncio.sleep(0)
+        found, wrong = await asyncio.to_thread(themes.available)
+        for theme in found:
+            if theme.name not in self.available_themes:
+                self.register_theme(theme)
+        from vmtui.tui import keys
+
+        for problem in (*self._problems, *wrong, *keys.apply(self, self.settings.keys)):
+            self.say(problem, "warning")
+
+    async def on_unmount(self) -> None:
+        if self._sessions is not None:
+            await self._sessions.close_all()
+        if self._opener is not None and self._workspace is not None:
+            await self._workspace.aclose()
+            self._workspace = None
 
 
-async def panel(paths: Paths) -> None:
-    async with await Workspace.open(paths) as workspace:
-        await Panel(workspace).run_async()
+if TYPE_CHECKING:
+    from vmtui.tui.console.session import ConsoleSession
+    from vmtui.tui.screens.resources import ResourcesScreen
 
 
-def run() -> None:
-    """Open the panel on this terminal until it is left. Raises Fault."""
-    import asyncio
+def run(*, read_only: bool = False, demo: int | None = None) -> None:
+    """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Fault."""
 
-    asyncio.run(panel(Paths.from_environment()))
+    async def opener() -> Workspace:
+        from vmtui.host.paths import Paths
+
+        paths = Paths.from_environment()
+        if demo is not None:
+            from vmtui.engine.demo import open_demo
+
+            return await open_demo(paths, demo)
+        from vmtui.engine.workspace import Workspace
+
+        return await Workspace.open(paths)
+
+    panel = Panel(opener=opener, read_only=read_only, demo=demo is not None)
+    panel.run()
+    if panel.failed is not None:
+        raise panel.failed

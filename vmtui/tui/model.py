@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Ref, Sample, Status
+from vmtui.core.searchable import Entry
 
 HISTORY = 120  # measurements kept of what is looked at
 CHUNK = 500  # items compared before others get their turn
@@ -52,12 +53,21 @@ def _rate(last: Sample | None, now: Sample, passed: float, *names: str) -> float
 class Item:
     """One resource. `version` grows with each change of what is shown of it."""
 
-    __slots__ = ("load", "status", "version")
+    __slots__ = ("_searchable", "_searchable_of", "load", "status", "version")
 
     def __init__(self, status: Status) -> None:
         self.status = status
         self.version = 0
         self.load: Load | None = None
+        self._searchable: Entry | None = None
+        self._searchable_of: Status | None = None
+
+    def searchable(self, labels: Callable[[Ref], Mapping[str, str]]) -> Entry:
+        """The form that queries look at, made when it is first asked for."""
+        if self._searchable is None or self._searchable_of is not self.status:
+            self._searchable = Entry(self.status, labels(self.status.ref))
+            self._searchable_of = self.status
+        return self._searchable
 
     @property
     def ref(self) -> Ref:

@@ -31,7 +31,7 @@ class View:
     """`lines` from top to bottom, and where each item is. `rebuild` after anything but a change of one item."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self.lines: list[Line] = []
         self.place: dict[Ref, int] = {}
         self.group = "profile"
@@ -44,7 +44,7 @@ class View:
 
     def rebuild(self) -> None:
         match = self.match
-        items: Iterable[Item] = self._model.items.values()
+        items: Iterable[Item] = self.model.items.values()
         shown = [item for item in items if match is None or match(item)]
         if self.score is not None and match is not None:
             score = self.score
@@ -90,7 +90,7 @@ class View:
         for ref in changes.refs:
             place = self.place.get(ref)
             if self.match is not None and not changes.measured:
-                item = self._model.items.get(ref)
+                item = self.model.items.get(ref)
                 if item is not None and self.match(item) != (place is not None):
                     return None
             if place is not None:

@@ -63,8 +63,8 @@ class Dialog(ModalScreen[R]):
         self.dismiss(None)
 
 
-class Confirm(Dialog[bool | None]):
-    """True for `verb`, else None. The focus is on Cancel."""
+class Confirm(Dialog[bool]):
+    """Whether to do `verb`. The focus is on Cancel."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "confirm", "Yes", id="dialog-yes"),
@@ -84,10 +84,13 @@ class Confirm(Dialog[bool | None]):
         self.query_one("#cancel").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        self.dismiss(True if event.button.id == "go" else None)
+        self.dismiss(event.button.id == "go")
 
     def action_confirm(self) -> None:
         self.dismiss(True)
+
+    def action_cancel(self) -> None:
+        self.dismiss(False)
 
 
 class Ask(Dialog[str | None]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.actions import parse
+from textual.binding import ActiveBinding
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -87,7 +89,7 @@ class FooterBar(Bar):
         seen = set()
         for key, active in self.screen.active_bindings.items():
             binding = active.binding
-            if not binding.show or not active.enabled or binding.action in seen:
+            if not binding.show or not active.enabled or binding.action in seen or not self._offered(active):
                 continue
             seen.add(binding.action)
             name = self.app.get_key_display(binding)
@@ -100,6 +102,15 @@ class FooterBar(Bar):
             self._places.append((at, at + length, key))
             at += length
         return shown
+
+    @staticmethod
+    def _offered(active: ActiveBinding) -> bool:
+        """A screen may answer to a key only to say why nothing is done: such a key is not shown."""
+        offers = getattr(active.node, "offers", None)
+        if offers is None:
+            return True
+        _, action, parameters = parse(active.binding.action)
+        return bool(offers(action, parameters))
 
     def on_click(self, event: events.Click) -> None:
         for start, end, key in self._places:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 
 from vmtui.core.resource import Ref
 from vmtui.tui import columns
 from vmtui.tui.model import Changes, Item, Model
+from vmtui.tui.text import plain
 from vmtui.tui.view import Heading, View
 from vmtui.tui.widgets.bars import Bar
 from vmtui.tui.widgets.lines import LineView
@@ -45,7 +47,7 @@ class ResourceList(LineView):
             words = f"{line.items}, {line.up} up" + (f", {line.problems} with problems" if line.problems else "")
             return [
                 Segment(f"{sign} ", palette.accent),
-                Segment(columns.plain(line.name, 60), palette.accent),
+                Segment(plain(line.name, 60), palette.accent),
                 Segment(f"  {words}", palette.bad if line.problems else palette.dim),
             ]
         mark = Segment(palette.glyphs.mark if line.status.ref in self.marked else " ", palette.accent)
@@ -116,9 +118,10 @@ class ResourceList(LineView):
         self.marked = self.marked | set(refs) if on else self.marked - set(refs)
         self.changed([self.view.place[ref] for ref in refs if ref in self.view.place])
 
-    def restyle(self) -> None:
-        self._columns_of = 0
-        self.refresh()
+    def on_resize(self) -> None:
+        super().on_resize()
+        for head in self.screen.query(ResourceHead):
+            head.refresh()
 
 
 class ResourceHead(Bar):
@@ -128,7 +131,7 @@ class ResourceHead(Bar):
         super().__init__(id="head")
         self._listing = listing
 
-    def ground(self) -> columns.Style:
+    def ground(self) -> Style:
         return self.palette.head
 
     def segments(self, width: int) -> list[Segment]:  # noqa: ARG002

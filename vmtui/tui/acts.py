@@ -1,0 +1,203 @@
+"""Verbs on resources: what is permitted, what asks first, what can be taken back, and how far it has got."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vmtui.core.errors import Fault
+from vmtui.core.events import Event, StepProgressed
+from vmtui.core.lifecycle import Action, allowed, refusal
+from vmtui.core.resource import Kind, Ref, Status
+from vmtui.tui.columns import size
+from vmtui.tui.screens.dialogs import Confirm, TypeName
+
+if TYPE_CHECKING:
+    from vmtui.tui.app import Panel
+
+REVERSE = {
+    Action.START: Action.STOP,
+    Action.STOP: Action.START,
+    Action.PAUSE: Action.RESUME,
+    Action.RESUME: Action.PAUSE,
+}
+ASKS = frozenset({Action.STOP, Action.RESTART, Action.KILL})
+AT_ONCE = 8  # how many of a bulk action run together
+SHOWN_AFTER_S = 4.0  # how long a job that went well stays in sight
+UNDOS_KEPT = 20
+
+
+@dataclass(slots=True)
+class Part:
+    """One resource of a job. `state` is waiting, running, done or failed."""
+
+    ref: Ref
+    state: str = "waiting"
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Job:
+    """A verb on some resources, carried out now or just before."""
+
+    title: str
+    parts: list[Part]
+    ended_at: float | None = None
+
+    @property
+    def failures(self) -> list[Part]:
+        return [part for part in self.parts if part.state == "failed"]
+
+    @property
+    def done(self) -> int:
+        return sum(part.state in ("done", "failed") for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """How the last act is taken back."""
+
+    text: str
+    run: Callable[[], Awaitable[None]] = field(compare=False)
+
+
+class Acts:
+    """Owns the jobs and the undo history of one panel."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self.jobs: list[Job] = []
+        self.undos: list[Undo] = []
+        self.on_change: list[Callable[[], None]] = []
+
+    # What may be done
+
+    def permitted(self, status: Status, action: Action) -> bool:
+        return self.why_not(status, action) is None
+
+    def why_not(self, status: Status, action: Action) -> str | None:
+        """Why not, in words, or None."""
+        changes = action not in (Action.LOGS, Action.STATS)
+        if self._panel.read_only and changes:
+            return "the panel is read-only: start vmtui without --read-only to act"
+        roles = self._panel.workspace.roles(status.ref.kind, status.backend)
+        return None if action in allowed(status.phase, roles) else refusal(action, status.phase, roles)
+
+    # Doing it
+
+    async def act(self, action: Action, statuses: Sequence[Status]) -> None:
+        """Ask if it has to be asked, then do exactly what was shown. In a worker."""
+        refused = [(status.ref, why) for status in statuses if (why := self.why_not(status, action)) is not None]
+        fit = [status for status in statuses if self.why_not(status, action) is None]
+        for ref, why in refused[:3]:
+            self._panel.say(f"cannot {action} {ref.short}: {why}", "warning")
+        if fit and await self._agreed(action, fit):
+            await self.carry_out(action, [status.ref for status in fit])
+
+    async def _agreed(self, action: Action, statuses: Sequence[Status]) -> bool:
+        names = [str(status.ref) for status in statuses]
+        one = names[0] if len(names) == 1 else f"{len(names)} resources"
+        if action is Action.DELETE:
+            lines = [_loss(status) for status in statuses]
+            total = sum(status.size_bytes or 0 for status in statuses if status.ref.kind is Kind.DISK)
+            if total:
+                lines.append(f"{total} bytes of data are lost for good")
+            word = statuses[0].ref.name if len(statuses) == 1 else f"delete {len(statuses)}"
+            return await self._panel.ask(TypeName(f"delete {one}?", lines, word)) is not None
+        if action in ASKS:
+            lines = [f"{status.ref}  {status.phase}" for status in statuses]
+            return bool(await self._panel.ask(Confirm(f"{action} {one}?", lines, str(action).capitalize())))
+        return True
+
+    async def carry_out(self, action: Action, refs: Sequence[Ref]) -> None:
+        """Do it to each, several at once; one list of how far it has got."""
+        job = Job(f"{action} {refs[0].short if len(refs) == 1 else f'{len(refs)} resources'}", [Part(r) for r in refs])
+        self.jobs.append(job)
+        self._changed()
+        faults = [fault for fault in await asyncio.gather(*(self._one(action, part) for part in job.parts)) if fault]
+        job.ended_at = time.monotonic()
+        self._panel.feed.touch(refs)
+        done = [part.ref for part in job.parts if part.state == "done"]
+        undo = self._remember(action, done)
+        if faults and len(refs) == 1:
+            self._panel.fail(faults[0], job.title)
+        elif faults:
+            self._panel.say(f"{job.title}: {len(faults)} failed, the first: {faults[0]}", "error")
+        else:
+            self._panel.say(f"{job.title}: done{f', u takes it back ({undo.text})' if undo else ''}")
+        self._changed()
+        await asyncio.sleep(SHOWN_AFTER_S)
+        if not job.failures:
+            self.dismiss(job)
+
+    async def _one(self, action: Action, part: Part) -> Fault | None:
+        def emit(event: Event) -> None:
+            if isinstance(event, StepProgressed):
+                part.message = event.message
+                self._changed()
+
+        async with self._slots:
+            part.state = "running"
+            self._changed()
+            try:
+                purge = action is Action.DELETE and part.ref.kind is Kind.DISK
+                await self._panel.workspace.act(part.ref, action, emit=emit, purge=purge)
+            except Fault as fault:
+                part.state, part.message = "failed", str(fault)
+                return fault
+            finally:
+                self._changed()
+            part.state, part.message = "done", ""
+            return None
+
+    def _remember(self, action: Action, refs: Sequence[Ref]) -> Undo | None:
+        reverse = REVERSE.get(action)
+        if reverse is None or not refs:
+            return None
+
+        async def run() -> None:
+            await self.carry_out(reverse, refs)
+
+        return self.can_undo(f"{reverse} {refs[0].short if len(refs) == 1 else f'{len(refs)} resources'}", run)
+
+    def can_undo(self, text: str, run: Callable[[], Awaitable[None]]) -> Undo:
+        """Something was done that `run` takes back."""
+        undo = Undo(text, run)
+        self.undos.append(undo)
+        del self.undos[:-UNDOS_KEPT]
+        return undo
+
+    async def undo(self) -> None:
+        """Take back the last act that can be. In a worker."""
+        if self._panel.read_only or not self.undos:
+            self._panel.say("there is nothing to take back", "warning")
+            return
+        await self.undos.pop().run()
+        if self.undos and self.undos[-1].text.split()[0] in (str(a) for a in REVERSE):
+            self.undos.pop()  # the reverse of the reverse, just remembered
+
+    def dismiss(self, job: Job) -> None:
+        if job in self.jobs:
+            self.jobs.remove(job)
+            self._changed()
+
+    def dismiss_ended(self) -> bool:
+        """Whether there was a job to put away."""
+        ended = [job for job in self.jobs if job.ended_at is not None]
+        for job in ended:
+            self.dismiss(job)
+        return bool(ended)
+
+    def _changed(self) -> None:
+        for listener in list(self.on_change):
+            listener()
+
+
+def _loss(status: Status) -> str:
+    if status.ref.kind is Kind.DISK:
+        return f"{status.ref}  {size(status.size_bytes)}, all of its data"
+    return f"{status.ref}  {status.phase}"

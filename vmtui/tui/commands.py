@@ -1,0 +1,227 @@
+"""What can be typed after ":". Each command has a name, what it takes, and what it does."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.suggester import Suggester
+
+from vmtui.core.errors import Fault, NotFound
+from vmtui.core.resource import Kind
+from vmtui.tui.columns import COLUMNS
+from vmtui.tui.screens.base import PanelScreen
+from vmtui.tui.screens.resources import VERBS
+from vmtui.tui.view import GROUPS
+from vmtui.tui.widgets.prompt import Prompt
+
+if TYPE_CHECKING:
+    from vmtui.tui.app import Panel
+
+Run = Callable[["Panel", list[str]], None]
+Complete = Callable[["Panel", str], Iterable[str]]
+
+
+def _nothing(panel: Panel, word: str) -> Iterable[str]:  # noqa: ARG001
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`takes` is shown in the help; `complete` offers words for its last argument."""
+
+    about: str
+    run: Run
+    takes: str = ""
+    complete: Complete = _nothing
+
+
+def _refs(panel: Panel, word: str) -> Iterable[str]:  # noqa: ARG001
+    return (str(ref) for ref in panel.feed.model.items) if panel.ready else ()
+
+
+def _files(panel: Panel, word: str) -> Iterable[str]:  # noqa: ARG001
+    folder = Path(word).expanduser() if word.endswith("/") else Path(word).expanduser().parent
+    try:
+        entries = sorted(folder.iterdir())[:500]
+    except OSError:
+        return ()
+    base = word if word.endswith("/") else word[: len(word) - len(Path(word).name)]
+    return (f"{base}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
+
+
+def _view(name: str) -> Run:
+    return lambda panel, _: panel.action_view(name)
+
+
+def _named(name: str) -> Run:
+    return lambda panel, _: panel.show(panel.view_named(name))
+
+
+def _words(words: Iterable[str]) -> Complete:
+    return lambda panel, word: list(words)  # noqa: ARG005
+
+
+def _theme(panel: Panel, words: list[str]) -> None:
+    if not words:
+        panel.action_theme()
+    elif words[0] in panel.available_themes:
+        panel.theme = words[0]
+    else:
+        raise NotFound(f"there is no theme {words[0]!r}", hint=":theme shows them")
+
+
+def _filter(panel: Panel, words: list[str]) -> None:
+    panel.show(panel.home)
+    panel.home.filter_changed(" ".join(words))
+
+
+def _sort(panel: Panel, words: list[str]) -> None:
+    if len(words) != 1 or words[0] not in COLUMNS:
+        raise NotFound(f"sort by one of: {', '.join(COLUMNS)}")
+    panel.home.sort_by(words[0])
+
+
+def _group(panel: Panel, words: list[str]) -> None:
+    if len(words) != 1 or words[0] not in GROUPS:
+        raise NotFound(f"group by one of: {', '.join(GROUPS)}")
+    panel.home.group_by(words[0])
+
+
+def _verb(name: str) -> Run:
+    def run(panel: Panel, words: list[str]) -> None:
+        statuses = [item.status for item in panel.feed.model.items.values()]
+        refs = [panel.workspace.resolve(word, statuses) for word in words]
+        if refs:
+            chosen = [panel.feed.model.items[ref].status for ref in refs if ref in panel.feed.model.items]
+            panel.home.act_on(VERBS[name], chosen)
+        else:
+            panel.home.action_act(name)
+
+    return run
+
+
+def _of_ref(open_it: Callable[[Panel, Sequence[str]], None]) -> Run:
+    return lambda panel, words: open_it(panel, words)
+
+
+def _go(panel: Panel, words: Sequence[str]) -> None:
+    statuses = [item.status for item in panel.feed.model.items.values()]
+    panel.go_to(panel.workspace.resolve(" ".join(words), statuses))
+
+
+def _logs(panel: Panel, words: Sequence[str]) -> None:
+    statuses = [item.status for item in panel.feed.model.items.values()]
+    if words:
+        panel.open_logs([panel.workspace.resolve(word, statuses) for word in words])
+    else:
+        panel.home.act_logs()
+
+
+def _console(panel: Panel, words: Sequence[str]) -> None:
+    statuses = [item.status for item in panel.feed.model.items.values()]
+    if words:
+        panel.open_console(panel.workspace.resolve(words[0], statuses))
+    else:
+        panel.home.act_console()
+
+
+def _exec(panel: Panel, words: Sequence[str]) -> None:
+    if not words:
+        raise NotFound("which resource, which command?", hint=":exec web sh")
+    statuses = [item.status for item in panel.feed.model.items.values()]
+    panel.open_exec(panel.workspace.resolve(words[0], statuses), tuple(words[1:]) or ("sh",))
+
+
+def _profile(panel: Panel, words: Sequence[str]) -> None:
+    panel.open_profile(Path(" ".join(words)).expanduser() if words else None)
+
+
+def _new(panel: Panel, words: Sequence[str]) -> None:
+    if words and words[0] not in set(Kind):
+        raise NotFound(f"there is no kind {words[0]!r}", hint=f"one of: {', '.join(Kind)}")
+    panel.open_edit(Kind(words[0]) if words else None)
+
+
+COMMANDS: dict[str, Command] = {
+    "resources": Command("the list of everything", _view("resources")),
+    "logs": Command("logs of these, or of what is selected", _of_ref(_logs), "[REF…]", _refs),
+    "console": Command("the console of one", _of_ref(_console), "[REF]", _refs),
+    "exec": Command("run a command inside", _of_ref(_exec), "REF [COMMAND…]", _refs),
+    "go": Command("to a resource", _of_ref(_go), "REF", _refs),
+    "profile": Command("plans, applies and drift", _of_ref(_profile), "[FILE]", _files),
+    "new": Command("make a resource", _of_ref(_new), "[KIND]", _words(Kind)),
+    "edit": Command("edit what is selected", _view("edit")),
+    "map": Command("networks and who is on them", _view("map")),
+    "doctor": Command("what the backends need", _named("doctor")),
+    "events": Command("what happened", _named("events")),
+    "actions": Command("what vmtui ran", _named("actions")),
+    "messages": Command("what was said in passing", _named("notices")),
+    "filter": Command("the list by a query", _filter, "QUERY"),
+    "sort": Command("the list by a column", _sort, "COLUMN", _words(COLUMNS)),
+    "group": Command("the list", _group, "|".join(GROUPS), _words(GROUPS)),
+    **{verb: Command(f"{verb} these, or what is selected", _verb(verb), "[REF…]", _refs) for verb in VERBS},
+    "undo": Command("take back the last act", lambda panel, _: panel.home.action_undo()),
+    "theme": Command("choose a theme", _theme, "[NAME]", lambda panel, _: sorted(panel.available_themes)),
+    "mouse": Command("on or off", lambda panel, _: panel.action_mouse()),
+    "help": Command("the keys in force", lambda panel, _: panel.action_help()),
+    "quit": Command("leave; what runs goes on", lambda panel, _: panel.exit()),
+}
+ALIASES = {"q": "quit", "q!": "quit", "h": "help", "rm": "delete", "ls": "resources", "n": "new"}
+
+
+def execute(panel: Panel, text: str) -> None:
+    """Raises Fault for what is no command, or what it refuses."""
+    try:
+        name, *words = shlex.split(text) or [""]
+    except ValueError as error:
+        raise NotFound(f"cannot read {text!r}: {str(error).lower()}") from None
+    if not name:
+        return
+    name = ALIASES.get(name, name)
+    if name not in COMMANDS:
+        close = [known for known in COMMANDS if known.startswith(name)]
+        if len(close) != 1:
+            hint = f"one of: {', '.join(close or COMMANDS)}"
+            raise NotFound(f"there is no command {name!r}", hint=hint)
+        name = close[0]
+    COMMANDS[name].run(panel, words)
+
+
+class Completion(Suggester):
+    """The first command, or the first argument, that goes on from what is typed."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._panel = panel
+
+    async def get_suggestion(self, value: str) -> str | None:
+        name, space, rest = value.partition(" ")
+        if not space:
+            return next((known for known in COMMANDS if known.startswith(name)), None)
+        command = COMMANDS.get(ALIASES.get(name, name))
+        if command is None:
+            return None
+        word = rest.rsplit(" ", 1)[-1]
+        found = next((each for each in command.complete(self._panel, word) if str(each).startswith(word)), None)
+        return None if found is None or not word else value[: len(value) - len(word)] + str(found)
+
+
+class CommandPrompt(Prompt):
+    """Takes one command; tab or right accepts what is suggested."""
+
+    @classmethod
+    def open(cls, screen: PanelScreen) -> None:
+        if not screen.query(Prompt):
+            screen.mount(cls(screen, ":", "", Completion(screen.panel)), before="#footer")
+
+    def accepted(self, text: str) -> None:
+        panel = self._screen.panel
+        try:
+            self.close()
+            execute(panel, text)
+        except Fault as fault:
+            panel.say(f"{fault}{f' ({fault.hint})' if fault.hint else ''}", "warning")

@@ -1,0 +1,422 @@
+"""Home: one list of everything on the machine, and the verbs that fit what is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+
+from vmtui.core.lifecycle import Action
+from vmtui.core.query import Query, parse
+from vmtui.core.resource import Ref, Status
+from vmtui.tui.columns import COLUMNS
+from vmtui.tui.model import Changes, Item, Model
+from vmtui.tui.screens.base import PanelScreen
+from vmtui.tui.view import GROUPS
+from vmtui.tui.widgets.detail import Detail
+from vmtui.tui.widgets.lines import LineView
+from vmtui.tui.widgets.resources import ResourceHead, ResourceList
+
+TICK_S = 1.0  # ages, and what else changes by itself
+WIDE = 100  # from this width on the detail pane is beside the list, else below it
+VERBS = {
+    "start": Action.START,
+    "stop": Action.STOP,
+    "restart": Action.RESTART,
+    "pause": Action.PAUSE,
+    "resume": Action.RESUME,
+    "kill": Action.KILL,
+    "delete": Action.DELETE,
+}
+OF_ONE = {"logs": Action.LOGS, "console": Action.CONSOLE, "shell": Action.EXEC}
+
+
+class ResourcesScreen(PanelScreen):
+    NAME = "Resources"
+    FILTERS = True
+    CSS = """
+    #columns { height: 1fr; }
+    #listing { width: 1fr; height: 1fr; }
+    Detail { display: none; border-left: solid $panel; width: 46%; min-width: 30; padding-left: 1; }
+    ResourcesScreen.detail Detail { display: block; }
+    ResourcesScreen.narrow #columns { layout: vertical; }
+    ResourcesScreen.narrow Detail { width: 1fr; height: 50%; border-left: none; border-top: solid $panel; padding: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,d", "detail", "Detail", id="resources-detail"),
+        Binding("l", "logs", "Logs", id="resources-logs"),
+        Binding("c", "console", "Console", id="resources-console"),
+        Binding("s", "shell", "Shell", id="resources-shell"),
+        Binding("r", "act('start')", "Start", id="resources-start"),
+        Binding("x", "act('stop')", "Stop", id="resources-stop"),
+        Binding("p", "act('pause')", "Pause", id="resources-pause"),
+        Binding("p", "act('resume')", "Resume", id="resources-resume"),
+        Binding("R", "act('restart')", "Restart", id="resources-restart"),
+        Binding("ctrl+k", "act('kill')", "Kill", id="resources-kill", show=False),
+        Binding("ctrl+d,delete", "act('delete')", "Delete", id="resources-delete"),
+        Binding("e", "edit", "Edit", id="resources-edit"),
+        Binding("n", "create", "New", id="resources-new"),
+        Binding("y", "spec", "Spec", id="resources-spec", show=False),
+        Binding("u", "undo", "Undo", id="resources-undo"),
+        Binding("space", "mark", "Mark", id="resources-mark", show=False),
+        Binding("ctrl+@,ctrl+space", "mark_range", "Mark range", id="resources-mark-range", show=False),
+        Binding("asterisk", "mark_all", "Mark all", id="resources-mark-all", show=False),
+        Binding("W", "save_profile", "Save as profile", id="resources-save", show=False),
+        Binding("o", "sort(1)", "Sort", id="resources-sort", show=False),
+        Binding("O", "reverse", "Reverse", id="resources-reverse", show=False),
+        Binding("v", "group", "Group", id="resources-group", show=False),
+        Binding("j,down", "move(1)", "Down", id="resources-down", show=False),
+        Binding("k,up", "move(-1)", "Up", id="resources-up", show=False),
+        Binding("g,home", "to(0)", "First", id="resources-first", show=False),
+        Binding("G,end", "to(1000000000)", "Last", id="resources-last", show=False),
+        Binding("ctrl+f,pagedown", "page(1)", "Page down", id="resources-page-down", show=False),
+        Binding("ctrl+b,pageup", "page(-1)", "Page up", id="resources-page-up", show=False),
+        Binding("J,shift+down", "detail_move(1)", "Detail down", id="resources-detail-down", show=False),
+        Binding("K,shift+up", "detail_move(-1)", "Detail up", id="resources-detail-up", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._query: Query | None = None
+        self._filter = ""
+        self._anchor: int | None = None
+        self._wanted: Ref | None = None
+        self._ends: list[Callable[[], None]] = []
+
+    def body(self) -> ComposeResult:
+        model = self.panel.feed.model if self.panel.ready else Model()
+        listing = ResourceList(model, self.panel.settings.columns)
+        yield ResourceHead(listing)
+        with Horizontal(id="columns"):
+            yield listing
+            yield Detail()
+
+    @property
+    def listing(self) -> ResourceList:
+        return self.query_one(ResourceList)
+
+    # Kept current while it can be seen
+
+    def on_mount(self) -> None:
+        self.listing.focus()
+        self.set_interval(TICK_S, self._tick)
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < WIDE, "narrow")
+
+    def shown(self) -> None:
+        if not self.panel.ready:
+            self._say("reading what is there")
+            return
+        self.hidden()
+        feed = self.panel.feed
+        if self.listing.view.model is not feed.model:
+            from vmtui.tui.widgets.jobs import JobList
+
+            self.listing.view.model = feed.model
+            self.mount(JobList(self.panel.acts, self.panel.palette), before="#footer")
+        self._ends = [feed.subscribe(self._changed), feed.look_at(self._looked_at)]
+        self.listing.rebuild()
+        self._say()
+
+    def hidden(self) -> None:
+        for end in self._ends:
+            end()
+        self._ends = []
+
+    def _looked_at(self) -> Collection[Ref]:
+        return self.listing.refs_in_sight()
+
+    def _changed(self, changes: Changes) -> None:
+        rebuilt = self.listing.apply(changes)
+        if self._wanted is not None and self.listing.select(self._wanted):
+            self._wanted = None
+        current = self.listing.current()
+        if current is not None and current.ref in changes.refs:
+            self.query_one(Detail).update(current)
+            if not changes.measured:
+                self.refresh_bindings()
+        if rebuilt or not changes.measured:
+            self._say()
+
+    def _tick(self) -> None:
+        """Ages go on: the lines in sight, as long as they can be seen."""
+        if self._ends and self.panel.app_focus:
+            lines = self.listing.view.lines
+            self.listing.changed(
+                y for y in self.listing.in_sight() if isinstance(line := lines[y], Item) and _ages(line)
+            )
+
+    def _say(self, text: str = "") -> None:
+        model = self.listing.view.model
+        if text or not model.loaded:
+            self.say_title(text or model.error or "reading what is there")
+            return
+        view = self.listing.view
+        said = f"{view.total}" if view.total == len(model.items) else f"{view.total} of {len(model.items)}"
+        if self._filter:
+            said += f"  /{self._filter}"
+        if self.listing.marked:
+            said += f"  {len(self.listing.marked)} marked"
+        if model.error:
+            said += f"  {model.error}"
+        self.say_title(f"{said}{'' if view.total else f'  {self._why_empty()}'}")
+
+    def _why_empty(self) -> str:
+        if self._filter:
+            return "nothing matches the filter: escape clears it"
+        return "nothing is here yet: 4 opens a profile to bring up, n makes something new, :demo shows made-up ones"
+
+    # Filter, order, groups
+
+    def filter_text(self) -> str:
+        return self._filter
+
+    def filter_changed(self, text: str) -> None:
+        query = parse(text)
+        self._filter, self._query = text, query if query else None
+        view = self.listing.view
+        view.match = None if self._query is None else lambda item: query.matches(item.searchable(self._labels))
+        view.score = (lambda item: query.score(item.searchable(self._labels))) if query.ranked else None
+        self.listing.rebuild()
+        self._say()
+
+    def filter_done(self) -> None:
+        self.listing.focus()
+
+    def _labels(self, ref: Ref) -> dict[str, str]:
+        desired = self.workspace.applied(ref)
+        return {} if desired is None else dict(desired.spec.labels)
+
+    def back(self) -> bool:
+        if self.panel.ready and self.panel.acts.dismiss_ended():
+            return True
+        if self.has_class("detail"):
+            self._show_detail(on=False)
+        elif self.listing.marked:
+            self.listing.mark(list(self.listing.marked), on=False)
+            self._say()
+        elif self._filter:
+            self.filter_changed("")
+        else:
+            return False
+        return True
+
+    def sort_by(self, column: str) -> None:
+        """By a column; by the same again: the other way round."""
+        view = self.listing.view
+        view.descending = not view.descending if view.sort == column else False
+        view.sort = column
+        self._reorder()
+
+    def action_sort(self, by: int) -> None:
+        names = [column.name for column, _ in self.listing.columns()] or list(COLUMNS)
+        view = self.listing.view
+        at = names.index(view.sort) if view.sort in names else -1
+        view.sort, view.descending = names[(at + by) % len(names)], False
+        self._reorder()
+
+    def action_reverse(self) -> None:
+        self.listing.view.descending = not self.listing.view.descending
+        self._reorder()
+
+    def action_group(self) -> None:
+        self.group_by(GROUPS[(GROUPS.index(self.listing.view.group) + 1) % len(GROUPS)])
+
+    def group_by(self, group: str) -> None:
+        self.listing.view.group = group
+        self._reorder()
+
+    def _reorder(self) -> None:
+        self.listing.rebuild()
+        self.query_one(ResourceHead).refresh()
+
+    # Moving
+
+    def action_move(self, by: int) -> None:
+        self.listing.move(by)
+
+    def action_page(self, by: int) -> None:
+        self.listing.page(by)
+
+    def action_to(self, line: int) -> None:
+        self.listing.move_to(line)
+
+    def action_detail_move(self, by: int) -> None:
+        self.query_one(Detail).move(by)
+
+    def select(self, ref: Ref) -> None:
+        """Stand on a resource, now or when it comes; a filter that hides it is cleared."""
+        if not self.listing.select(ref):
+            self.listing.view.folded.clear()
+            if self._filter:
+                self.filter_changed("")
+            else:
+                self.listing.rebuild()
+            self._wanted = None if self.listing.select(ref) else ref
+
+    def on_line_view_cursor_moved(self, event: LineView.CursorMoved) -> None:
+        if isinstance(event.view, ResourceList) and self.panel.ready:
+            self.query_one(Detail).update(self.listing.current())
+            self.refresh_bindings()
+
+    def on_line_view_chosen(self, event: LineView.CursorMoved) -> None:
+        if isinstance(event.view, ResourceList):
+            self.action_detail()
+
+    def action_detail(self) -> None:
+        heading = self.listing.heading()
+        if heading is not None:
+            self.listing.view.folded ^= {heading.name}
+            self.listing.rebuild()
+            return
+        self._show_detail(not self.has_class("detail"))
+
+    def _show_detail(self, on: bool) -> None:
+        self.set_class(on, "detail")
+        self.call_after_refresh(lambda: self.query_one(Detail).update(self.listing.current()))
+
+    # Marks
+
+    def action_mark(self) -> None:
+        heading, current = self.listing.heading(), self.listing.current()
+        if current is not None:
+            self._anchor = self.listing.cursor
+            self.listing.mark([current.ref], on=current.ref not in self.listing.marked)
+            self.listing.move(1)
+        elif heading is not None:
+            group = self.listing.view.group
+            refs = [
+                item.ref
+                for item in self.listing.view.model.items.values()
+                if (item.ref.profile if group == "profile" else str(item.ref.kind)) == heading.name
+                and item.ref in self.listing.view.place
+            ]
+            self.listing.mark(refs, on=not set(refs) <= self.listing.marked)
+        self._say()
+        self.refresh_bindings()
+
+    def action_mark_range(self) -> None:
+        start = self.listing.cursor if self._anchor is None else self._anchor
+        first, last = sorted((start, self.listing.cursor))
+        lines = self.listing.view.lines[first : last + 1]
+        self.listing.mark([line.ref for line in lines if isinstance(line, Item)], on=True)
+        self._anchor = self.listing.cursor
+        self._say()
+        self.refresh_bindings()
+
+    def action_mark_all(self) -> None:
+        refs = list(self.listing.view.place)
+        self.listing.mark(refs, on=not set(refs) <= self.listing.marked)
+        self._say()
+
+    # Verbs
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Pause and resume are on one key. All else is asked of `offers`: a key that is not shown says why not."""
+        if action == "act" and parameters[0] in ("pause", "resume"):
+            return self._fits(Action.RESUME) is (parameters[0] == "resume")
+        return True
+
+    def _fits(self, verb: Action) -> bool:
+        if not self.panel.ready:
+            return False
+        return any(self.panel.acts.permitted(item.status, verb) for item in self.listing.chosen())
+
+    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Whether the footer shows a binding."""
+        if action == "act":
+            return self._fits(VERBS[str(parameters[0])])
+        if action in OF_ONE:
+            return self._fits(OF_ONE[action])
+        if action == "undo":
+            return self.panel.ready and bool(self.panel.acts.undos) and not self.panel.read_only
+        if action in ("edit", "create"):
+            return self.panel.ready and not self.panel.read_only
+        return True
+
+    def action_act(self, verb: str) -> None:
+        chosen = [item.status for item in self.listing.chosen()]
+        if chosen and self.panel.ready:
+            self.act_on(VERBS[verb], chosen)
+
+    @work(group="act", exit_on_error=False)
+    async def act_on(self, verb: Action, statuses: list[Status]) -> None:
+        """Ask if need be, and do it."""
+        await self.panel.acts.act(verb, statuses)
+
+    def action_undo(self) -> None:
+        self.act_undo()
+
+    @work(group="act", exit_on_error=False)
+    async def act_undo(self) -> None:
+        await self.panel.acts.undo()
+
+    def _one(self, action: str) -> Ref | None:
+        """The selected resource if `action` is permitted for it; else it is said why not."""
+        current = self.listing.current()
+        if current is None or not self.panel.ready:
+            return None
+        why = self.panel.acts.why_not(current.status, OF_ONE[action])
+        if why is not None:
+            self.panel.say(f"no {action} of {current.ref.short}: {why}", "warning")
+            return None
+        return current.ref
+
+    def act_logs(self) -> None:
+        refs = [item.ref for item in self.listing.chosen() if self.panel.acts.permitted(item.status, Action.LOGS)]
+        if len(refs) > 1:
+            self.panel.open_logs(refs)
+        elif (ref := self._one("logs")) is not None:
+            self.panel.open_logs([ref])
+
+    def act_console(self) -> None:
+        if (ref := self._one("console")) is not None:
+            self.panel.open_console(ref)
+
+    def act_edit(self) -> None:
+        if self.panel.read_only:
+            self.panel.say("the panel is read-only", "warning")
+            return
+        current = self.listing.current()
+        self.panel.open_edit(current.ref if current is not None else None)
+
+    def action_logs(self) -> None:
+        self.act_logs()
+
+    def action_console(self) -> None:
+        self.act_console()
+
+    def action_shell(self) -> None:
+        if (ref := self._one("shell")) is not None:
+            self.panel.open_exec(ref, ("sh",))
+
+    def action_edit(self) -> None:
+        self.act_edit()
+
+    def action_create(self) -> None:
+        if self.panel.read_only:
+            self.panel.say("the panel is read-only", "warning")
+        else:
+            self.panel.open_edit(None)
+
+    def action_spec(self) -> None:
+        """The raw spec, in the detail pane, and to the clipboard."""
+        current = self.listing.current()
+        if current is not None:
+            self._show_detail(on=True)
+            self.call_after_refresh(self.query_one(Detail).show_spec)
+
+    @work(group="save", exit_on_error=False)
+    async def action_save_profile(self) -> None:
+        from vmtui.tui.screens.saving import save_as_profile
+
+        await save_as_profile(self.panel, [item.ref for item in self.listing.chosen()])
+
+
+def _ages(item: Item) -> bool:
+    return item.status.started_at is not None or item.status.exit is not None

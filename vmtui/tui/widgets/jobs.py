@@ -1,0 +1,59 @@
+"""What is being done, above the footer: one line a job, and one for each part that runs or failed."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from textual.strip import Strip
+from textual.widget import Widget
+
+from vmtui.tui.acts import Acts, Job
+from vmtui.tui.palette import Palette
+from vmtui.tui.text import plain
+
+LINES = 6
+BAR = 12
+
+
+class JobList(Widget):
+    """As high as it has lines, at most LINES; nothing is shown while nothing is done."""
+
+    DEFAULT_CSS = "JobList { height: 0; }"
+
+    def __init__(self, acts: Acts, palette: Palette) -> None:
+        super().__init__(id="jobs")
+        self._acts = acts
+        self._palette = palette
+        self._lines: list[list[Segment]] = []
+
+    def on_mount(self) -> None:
+        self._acts.on_change.append(self.update)
+        self.update()
+
+    def on_unmount(self) -> None:
+        if self.update in self._acts.on_change:
+            self._acts.on_change.remove(self.update)
+
+    def update(self) -> None:
+        self._palette = self.app.palette  # type: ignore[attr-defined]
+        self._lines = [line for job in self._acts.jobs for line in self._of(job)][:LINES]
+        self.styles.height = len(self._lines)
+        self.refresh()
+
+    def _of(self, job: Job) -> list[list[Segment]]:
+        palette = self._palette
+        full, empty = palette.glyphs.bar
+        filled = BAR * job.done // max(1, len(job.parts))
+        style = palette.bad if job.failures else palette.accent
+        counts = f" {job.done}/{len(job.parts)}" + (f", {len(job.failures)} failed" if job.failures else "")
+        lines = [[Segment(f" {full * filled}{empty * (BAR - filled)} ", style), Segment(job.title), Segment(counts)]]
+        if len(job.parts) > 1 or job.failures:
+            for part in job.parts:
+                if part.state in ("running", "failed"):
+                    shade = palette.bad if part.state == "failed" else palette.dim
+                    said = f"   {part.state:<8} {part.ref}  {plain(part.message, 200)}"
+                    lines.append([Segment(said, shade)])
+        return lines
+
+    def render_line(self, y: int) -> Strip:
+        line = self._lines[y] if y < len(self._lines) else []
+        return Strip(line).adjust_cell_length(self.size.width).apply_style(self._palette.head)

@@ -1,0 +1,103 @@
+"""A line to type in, above the footer: what is typed after "/" or ":"."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.suggester import Suggester
+from textual.widgets import Input, Static
+
+from vmtui.core.errors import Fault
+from vmtui.tui.screens.base import PanelScreen
+from vmtui.tui.text import safe
+
+
+class Prompt(Horizontal):
+    """Enter calls `accept`, escape `leave`; then it is gone. One at a time on a screen."""
+
+    DEFAULT_CSS = """
+    Prompt { height: 1; background: $surface; }
+    Prompt Static { width: auto; color: $accent; }
+    Prompt Input { width: 1fr; background: $surface; }
+    Prompt #said { color: $error; max-width: 50%; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Cancel", id="prompt-cancel"),
+        Binding("enter", "accept", "Accept", id="prompt-accept", show=False),
+    ]
+
+    def __init__(self, screen: PanelScreen, sign: str, value: str, suggester: Suggester | None = None) -> None:
+        super().__init__(id="prompt")
+        self._screen = screen
+        self._sign = sign
+        self._value = value
+        self._suggester = suggester
+
+    def compose(self) -> ComposeResult:
+        yield Static(self._sign, markup=False)
+        yield Input(self._value, compact=True, suggester=self._suggester, select_on_focus=False)
+        yield Static("", id="said", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    @property
+    def text(self) -> str:
+        return self.query_one(Input).value
+
+    def complain(self, text: str) -> None:
+        self.query_one("#said", Static).update(safe(text, longest=200))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.typed(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.accepted(event.value)
+
+    def typed(self, text: str) -> None:
+        """Each time the text changed."""
+
+    def accepted(self, text: str) -> None:
+        """Enter."""
+
+    def left(self) -> None:
+        """Escape."""
+
+    def action_leave(self) -> None:
+        self.left()
+        self.close()
+
+    def close(self) -> None:
+        self.remove()
+        self._screen.filter_done()
+
+
+class FilterPrompt(Prompt):
+    """Filters while it is typed; escape goes back to how it was."""
+
+    def __init__(self, screen: PanelScreen) -> None:
+        self._before = screen.filter_text()
+        super().__init__(screen, "/", self._before)
+
+    @classmethod
+    def open(cls, screen: PanelScreen) -> None:
+        if not screen.query(Prompt):
+            screen.mount(cls(screen), before="#footer")
+
+    def typed(self, text: str) -> None:
+        try:
+            self._screen.filter_changed(text)
+            self.complain("")
+        except Fault as fault:
+            self.complain(str(fault))
+
+    def accepted(self, text: str) -> None:  # noqa: ARG002
+        self.close()
+
+    def left(self) -> None:
+        self._screen.filter_changed(self._before)
