@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from vmtui.core.lifecycle import UP
-from vmtui.core.resource import Address, Endpoint, Ref, Status
+from vmtui.core.resource import Address, Endpoint, Kind, Port, Ref, Status
 from vmtui.core.specs import Spec
 from vmtui.core.units import Publish
 
@@ -45,24 +45,26 @@ def endpoints(spec: Spec) -> tuple[Endpoint, ...]:
 def complete(statuses: Iterable[Status], specs: dict[Ref, Spec]) -> tuple[Status, ...]:
     """Statuses with addresses filled in from the ports of networks, and endpoints of what is up."""
     given = list(statuses)
-    plugged: dict[Ref, list[Address]] = {}
+    plugged: dict[Ref, list[Port]] = {}
     for status in given:
-        for port in status.ports:
-            if port.present and port.address:
-                address = Address(
-                    network=port.network.name, address=port.address, mac=port.mac, interface=port.interface
-                )
-                plugged.setdefault(port.consumer, []).append(address)
-    done = []
-    for status in given:
-        if status.ref.kind.runs and status.phase in UP:
-            addresses = status.addresses or tuple(plugged.get(status.ref, ()))
-            spec = specs.get(status.ref)
-            reached = status.endpoints or (endpoints(spec) if spec is not None else ())
-            done.append(msgspec.structs.replace(status, addresses=addresses, endpoints=reached))
-        else:
-            done.append(status)
-    return tuple(done)
+        for port in status.ports if status.ref.kind is Kind.NETWORK else ():
+            plugged.setdefault(port.consumer, []).append(port)
+    return tuple(completed(status, plugged.get(status.ref, ()), specs.get(status.ref)) for status in given)
+
+
+def completed(status: Status, ports: Sequence[Port], spec: Spec | None) -> Status:
+    """One status with its addresses, from its `ports` on networks if it knows none, and its endpoints, if it is up."""
+    if not (status.ref.kind.runs and status.phase in UP):
+        return status
+    addresses = status.addresses or tuple(
+        Address(network=port.network.name, address=port.address, mac=port.mac, interface=port.interface)
+        for port in ports
+        if port.present and port.address
+    )
+    reached = status.endpoints or (endpoints(spec) if spec is not None else ())
+    if addresses == status.addresses and reached == status.endpoints:
+        return status
+    return msgspec.structs.replace(status, addresses=addresses, endpoints=reached)
 
 
 def _published(spec: Spec) -> tuple[Publish, ...]:

@@ -28,6 +28,8 @@ RESERVE_BYTES = 512 << 10  # a hundred pages for the log of what is taken back
 DATABASE = "state.db"
 BUSY_S = 10.0
 BY_REF = " where profile = ? and kind = ? and name = ?"
+# In the JSON of a Desired that publishes ports; inside a JSON string the quotes would be escaped.
+PUBLISHED = b'"ports":["'
 SCHEMA = """
 create table if not exists resource (
     profile text not null, kind text not null, name text not null,
@@ -208,6 +210,17 @@ class Store:
             (ref.profile, ref.kind, ref.name, desired.backend, to_json(desired), intent, time.time()),
         )
 
+    def put_many(self, rows: Iterable[tuple[Ref, str, bytes, Intent]]) -> None:
+        """Many new ones at once: the ref, the backend, the Desired as JSON, and the intent."""
+        at = time.time()
+        with self._db:
+            self._db.execute("begin")
+            self._db.executemany(
+                "insert into resource (profile, kind, name, backend, desired, intent, applied_at)"
+                " values (?,?,?,?,?,?,?)",
+                ((ref.profile, ref.kind, ref.name, name, desired, intent, at) for ref, name, desired, intent in rows),
+            )
+
     def remove(self, ref: Ref) -> None:
         self._db.execute("delete from resource" + BY_REF, _key(ref))
 
@@ -217,6 +230,32 @@ class Store:
             _key(ref),
         ).fetchone()
         return None if row is None else _applied(ref, *row)
+
+    def backend_of(self, ref: Ref) -> str | None:
+        """The backend that it was made with."""
+        row = self._db.execute("select backend from resource" + BY_REF, _key(ref)).fetchone()
+        return None if row is None else row[0]
+
+    def published(self, profile: str) -> dict[Ref, Spec]:
+        """The specs of a profile that publish ports."""
+        rows = self._db.execute(
+            "select kind, name, desired, intent from resource where profile = ? and instr(desired, ?)",
+            (profile, PUBLISHED),
+        )
+        read = [
+            _applied(Ref(profile, Kind(kind), name), desired, intent, 0, "")
+            for kind, name, desired, intent in rows
+            if kind in set(Kind)
+        ]
+        return {row.desired.ref: row.desired.spec for row in read if row is not None}
+
+    def published_by(self, ref: Ref) -> Spec | None:
+        """Its spec if it publishes ports."""
+        row = self._db.execute(
+            "select desired, intent from resource" + BY_REF + " and instr(desired, ?)", (*_key(ref), PUBLISHED)
+        ).fetchone()
+        read = None if row is None else _applied(ref, row[0], row[1], 0, "")
+        return None if read is None else read.desired.spec
 
     def of_profile(self, profile: str) -> dict[Ref, Applied]:
         rows = self._db.execute(

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from vmtui.core.backend import (
     Backend,
@@ -38,6 +38,7 @@ from vmtui.core.lifecycle import Action, Role, refusal
 from vmtui.core.resource import Kind, Problem, Ref, Sample, Status
 from vmtui.engine import endpoints, readiness, selection, verbs
 from vmtui.engine.lock import exclusive
+from vmtui.engine.observing import Observer
 from vmtui.engine.operations import Emit, Operations, Outcome, Run, roll_back
 from vmtui.engine.plan import Plan, make_down_plan, make_plan
 from vmtui.engine.reap import reap
@@ -58,6 +59,7 @@ class Workspace:
         self.registry = registry
         self.store = store
         self.operations = Operations(registry, store)
+        self.observer = Observer(registry, store)
         self._lock = registry.context.paths.state / "lock"
 
     @classmethod
@@ -80,8 +82,17 @@ class Workspace:
 
     async def scan(self, kinds: Collection[Kind] | None = None) -> tuple[Status, ...]:
         """Everything of this workspace that the host has, over all profiles and backends."""
-        found = await self._scan(kinds)
-        return endpoints.complete(found, {ref: row.desired.spec for ref, row in self.store.everything().items()})
+        return await self.observer.complete(await self._scan(kinds))
+
+    async def refresh(self, refs: Collection[Ref]) -> dict[Ref, Status | None]:
+        """These as they are now, None for what is gone: what to ask for when `watch` has named them.
+
+        Each is inspected, so that it has all facts; addresses and endpoints are there as in `scan`. With a network come
+        its members that were plugged in or out since it was last looked at, by `scan` or by this: their addresses are
+        other ones now. Nothing else is looked at, and nothing of the answer is remembered but who is on a network.
+        """
+        with trace.doing("refresh", reads=True):
+            return await self.observer.refresh(refs)
 
     async def _scan(self, kinds: Collection[Kind] | None) -> list[Status]:
         wanted = [backend for kind in Kind if kinds is None or kind in kinds for backend in self.registry.every(kind)]
@@ -370,6 +381,10 @@ class Workspace:
 
     async def stats(self, ref: Ref) -> Sample:
         """One measurement. Raises NotPermitted, NotFound."""
+        name = self.store.backend_of(ref)
+        if name is not None and Role.MEASURABLE in self.roles(ref.kind, name):
+            with contextlib.suppress(NotFound, NotPermitted):  # said below, with a hint
+                return await cast("Measurable", self.registry.get(ref.kind, name)).stats(ref)
         backend = await self._running(ref, Action.STATS)
         assert isinstance(backend, Measurable)
         return await backend.stats(ref)
