@@ -22,6 +22,7 @@ complete -c vmtui -n __fish_use_subcommand -a completion -d 'print completion fo
 complete -c vmtui -n __fish_use_subcommand -s h -l help -d 'show this help message and exit'
 complete -c vmtui -n __fish_use_subcommand -s V -l version -d 'print the version'
 complete -c vmtui -n __fish_use_subcommand -s p -l profile -r -F -d 'make the host as this TOML file says'
+complete -c vmtui -n __fish_use_subcommand -l adopt -d 'change FILE to what was applied; --plan only shows it'
 complete -c vmtui -n __fish_use_subcommand -l plan -d 'show what would change; exit 2 if anything would'
 complete -c vmtui -n __fish_use_subcommand -l check -d 'say what has drifted; exit 2 if anything has'
 complete -c vmtui -n __fish_use_subcommand -l down -d 'take the profile down; disks stay'

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   vmtui --profile dev.toml                make the host as the profile says, wait until all is ready
   vmtui --profile dev.toml --plan         show what that would change, change nothing
   vmtui --profile dev.toml --check        has the host drifted? exit 2 if so
+  vmtui --profile dev.toml --adopt        the other way: make the profile as the host was made
   vmtui --profile dev.toml --only web     only this resource and what it needs
   vmtui --profile dev.toml --down         take it down; disks keep their data
   vmtui down dev --purge                  the same without the file, data included
@@ -263,7 +264,9 @@ def profile_parser() -> Parser:
     add = parser.add_argument
     add("-V", "--version", action="version", version=vmtui.__version__, help="print the version")
     add("-p", "--profile", metavar="FILE", help="make the host as this TOML file says")
-    modes = parser.add_argument_group("instead of that").add_mutually_exclusive_group()
+    instead = parser.add_argument_group("instead of that")
+    instead.add_argument("--adopt", action="store_true", help="change FILE to what was applied; --plan only shows it")
+    modes = instead.add_mutually_exclusive_group()
     modes.add_argument("--plan", action="store_true", help="show what would change; exit 2 if anything would")
     modes.add_argument("--check", action="store_true", help="say what has drifted; exit 2 if anything has")
     modes.add_argument("--down", action="store_true", help="take the profile down; disks stay")
@@ -283,14 +286,16 @@ def _checked(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     if args.recreate is not None and not args.recreate:
         args.recreate = ["all"]
     args.recreate = args.recreate or []
-    modes = [f"--{mode}" for mode in ("plan", "check", "down", "foreground") if getattr(args, mode)]
+    modes = [f"--{mode}" for mode in ("adopt", "check", "down", "foreground", "plan") if getattr(args, mode)]
     if args.profile is None:
         given = [*modes, *(f"--{name}" for name in ("purge", "only", "recreate", "timeout") if getattr(args, name))]
         if given:
             parser.error(f"{given[0]} needs --profile FILE")
     if args.purge and not args.down:
         parser.error("--purge goes with --down")
-    if args.recreate and (args.down or args.check):
+    if args.adopt and modes[1:] not in ([], ["--plan"]):
+        parser.error(f"--adopt does not go with {modes[1]}")
+    if args.recreate and (args.adopt or args.down or args.check):
         parser.error(f"--recreate does not go with {modes[0]}")
     return args
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from vmtui.core.errors import Fault, MissingCapability, NotFound, ReadinessTimeout
-from vmtui.core.events import Event, LogEmitted, ReadyReached, ResourceSummary
+from vmtui.core.events import Diagnostic, Event, LogEmitted, ReadyReached, ResourceSummary
 from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Ref, Status
 from vmtui.engine import registry
@@ -34,6 +34,8 @@ def profile(args: argparse.Namespace) -> int:
         path = Path(args.profile)
         if args.down:
             return await _down(here, workspace, load.name_of(path), args, absent_is_done=not args.only)
+        if args.adopt:
+            return await _adopt(here, workspace, path, args)
         wanted = load.load(path, registry.option_types)
         here.profile = wanted.name
         plan = await workspace.plan(wanted, only=args.only, recreate=args.recreate)
@@ -75,6 +77,34 @@ def _differences(here: Session, plan: Plan, *, check: bool) -> int:
         here.screen.say(f"{plan.profile}: {len(plan.changes)} drifted, {len(plan.unchanged)} as declared")
     here.result = ("drifted" if check else "changes") if plan.changes else "unchanged"
     return ExitCode.CHANGES if plan.changes else ExitCode.OK
+
+
+async def _adopt(here: Session, workspace: Workspace, path: Path, args: argparse.Namespace) -> int:
+    """Change the file so that it says what was applied; with --plan only show how."""
+    from vmtui.engine.adopt import adopt  # what edits TOML is loaded for this alone
+    from vmtui.profile import write
+
+    opened = write.open_(path)
+    wanted = load.loads(opened.text or load.read(path), path, registry.option_types)
+    plan = await workspace.plan(wanted, only=args.only, check=False)
+    here.emit(diff.planned(plan, time.time()))
+    adoption = await adopt(workspace, opened, plan)
+    changed = adoption.difference
+    here.changes = int(bool(changed))
+    if here.json and changed:
+        here.emit(Diagnostic(at=time.time(), level="info", message=f"{path}: changed", code="adopted", details=changed))
+    for line in diff.unified(changed, here.screen.paint) if not here.json else ():
+        here.screen.data(line)
+    if changed and not args.plan:
+        adoption.save()
+    for change in adoption.left.changes:
+        reason = f"{change.ref.short}: {text.clean(change.reason)}: this cannot be adopted"
+        here.note(reason, ref=change.ref, hint=f"vmtui --profile {shlex.quote(args.profile)}")
+    here.result = ("changes" if args.plan else "adopted") if changed else "unchanged"
+    if not here.json:
+        said = "written" if changed and not args.plan else "would change" if changed else "nothing to adopt"
+        here.screen.say(f"{wanted.name}: {path}: {said}")
+    return ExitCode.CHANGES if args.plan and changed else ExitCode.OK
 
 
 async def _confirm(here: Session, plan: Plan, *, yes: bool) -> None:
