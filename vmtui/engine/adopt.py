@@ -13,6 +13,7 @@ from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Spec
 from vmtui.core.units import Size
 from vmtui.engine import registry
+from vmtui.engine.compose import options_of
 from vmtui.engine.plan import Plan
 from vmtui.engine.workspace import Workspace
 from vmtui.profile import edit, graph, load
@@ -75,7 +76,7 @@ def targets(profile: Profile, plan: Plan, applied: AppliedOf, here: Collection[R
     undeclared += [ref for ref, _ in plan.notes if ref.kind is Kind.DISK]
     for ref in undeclared:
         if ref not in declared and ref in here and (was := applied(ref)) is not None:
-            wanted[ref] = was.spec, _options(was)
+            wanted[ref] = was.spec, options_of(was)
     _complete(wanted, declared)
     return wanted
 
@@ -90,12 +91,7 @@ def _as_applied(item: Declared, was: Desired[Any], backend: str, size: str) -> T
     declared = next((struct for name, struct in item.options if name == was.backend), None)
     if was.options is None or was.options == declared or (declared is None and not given(was.options)):
         return spec, item.options
-    return spec, (*others, *_options(was))
-
-
-def _options(was: Desired[Any]) -> Options:
-    """The sub-table of its backend, unless all in it is as it is without one."""
-    return () if was.options is None or not given(was.options) else ((was.backend, was.options),)
+    return spec, (*others, *options_of(was))
 
 
 def _complete(wanted: dict[Ref, Target], declared: dict[Ref, Declared]) -> None:
