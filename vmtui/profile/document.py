@@ -10,11 +10,12 @@ import stat
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vmtui.core.errors import FileInvalid
 from vmtui.profile import nesting
 
+F = TypeVar("F", bound=FileInvalid)
 MAX_FILE_BYTES = 1 << 20
 POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 NAMES = re.compile(r"\('.*?',?\)(?= (?:twice|immutable))")  # tomllib shows a key as a tuple
@@ -68,6 +69,17 @@ def meant(word: str, known: Iterable[str]) -> str:
     """The hint for a word that is not known, "" if it is near to none."""
     close = difflib.get_close_matches(word[:80], list(known)[:1000], n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def located(
+    fault: type[F], path: Path, text: str, key: tuple[str | int, ...], message: str, hint: str = ""
+) -> F:
+    """A fault of one key of `text`, with its line."""
+    from vmtui.profile import rules
+    from vmtui.profile.positions import Positions
+
+    where = f"{path}:{Positions(text).line(*key)}" if text else str(path)
+    return fault(message, where=where, key=rules.dotted(key), hint=hint)
 
 
 def _dotted(match: re.Match[str]) -> str:

@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[Settings, tuple[SettingsInvalid, ...]]:
     for key, value in _parts(table):
         found = _decode(key, value)
         if isinstance(found, tuple):
-            problems.append(_located(path, text, *found))
+            problems.append(document.located(SettingsInvalid, path, text, *found))
         elif key[0] == "keys":
             good["keys"] = {**good.get("keys", {}), **found.keys}
         else:
@@ -98,7 +98,7 @@ def write_setting(path: Path, key: tuple[str, ...], value: str | bool | list[str
     for step in reversed(key[1:]):
         nested = {step: nested}
     if isinstance(wrong := _decode(key[:1], nested), tuple):
-        raise _located(path, text, *wrong)
+        raise document.located(SettingsInvalid, path, text, *wrong)
     made = tomlkit.parse(text)
     table: Any = made
     for step in key[:-1]:
@@ -157,11 +157,3 @@ def _explained(error: str, name: str, value: Any) -> tuple[Key, str, str]:
         message = f"there is no column {word!r}" if message.startswith("invalid enum") else message
         hint = document.meant(word, map(str, Column)) or f"known: {', '.join(Column)}"
     return steps, message, hint
-
-
-def _located(path: Path, text: str, key: Key, message: str, hint: str) -> SettingsInvalid:
-    from vmtui.profile import rules
-    from vmtui.profile.positions import Positions
-
-    where = f"{path}:{Positions(text).line(*key)}" if text else str(path)
-    return SettingsInvalid(message, where=where, key=rules.dotted(key), hint=hint)

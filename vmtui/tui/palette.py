@@ -98,8 +98,11 @@ class Palette:
         return self.glyphs.failed if phase is Phase.EXITED and exit_code else self.glyphs.phases[phase]
 
 
-def palette_of(theme: Theme, *, ascii_only: bool = False) -> Palette:
-    """The palette of a theme whose colours have been checked (themes.read), or of a built-in one."""
+def palette_of(theme: Theme, *, ascii_only: bool = False, colours: bool = True) -> Palette:
+    """The palette of a theme whose colours have been checked (themes.read), or of a built-in one.
+
+    Without `colours`, and with the terminal's own, whose contrast is not known, grounds are made by reversing.
+    """
     base = theme.primary
     foreground = theme.foreground or ("#e0e0e0" if theme.dark else "#202020")
     background = theme.background or ("#121212" if theme.dark else "#fafafa")
@@ -108,6 +111,8 @@ def palette_of(theme: Theme, *, ascii_only: bool = False) -> Palette:
         return Style(color=Color.parse(colour or base).rich_color, bold=bold)
 
     def on(back: str | None, front: str, bold: bool | None = None) -> Style:
+        if theme.ansi or not colours:
+            return Style(color=Color.parse(back or base).rich_color, bold=bold, reverse=True)
         return Style(color=Color.parse(front).rich_color, bgcolor=Color.parse(back or base).rich_color, bold=bold)
 
     return Palette(
