@@ -100,7 +100,8 @@ class Panel(App[None]):
         demo: bool = False,
         home: str = "resources",
     ) -> None:
-        super().__init__()
+        self._terminal = terminal.choose(os.environ)
+        super().__init__(ansi_color=None if self._terminal.colours else True)  # else NO_COLOR becomes shades of grey
         self._workspace = workspace
         self._opener = opener
         self.read_only = read_only
@@ -169,9 +170,9 @@ class Panel(App[None]):
 
     @property
     def palette(self) -> Palette:
-        key = (self.theme, self._ascii or self.theme in themes.ascii_names())
+        key = (self.theme, self._ascii or getattr(self.current_theme, "ascii", False))
         if key not in self._palettes:
-            self._palettes[key] = palette_of(self.current_theme, ascii_only=key[1])
+            self._palettes[key] = palette_of(self.current_theme, ascii_only=key[1], colours=not self.no_color)
         return self._palettes[key]
 
     def say(self, text: str, severity: str = "information") -> None:
@@ -385,9 +386,9 @@ class Panel(App[None]):
     # Life
 
     def on_mount(self) -> None:
-        choice = terminal.choose(os.environ)
+        choice = self._terminal
         self._ascii = choice.ascii if self.settings.ascii is None else self.settings.ascii
-        for theme in themes.quickly(self.settings.theme or choice.theme):
+        for theme in themes.quickly(self.settings.theme, choice.theme):
             self.register_theme(theme)
         for name in (self.settings.theme, choice.theme, themes.DEFAULT):
             if name and name in self.available_themes:
@@ -413,11 +414,11 @@ class Panel(App[None]):
         await asyncio.sleep(0)
         found, wrong = await asyncio.to_thread(themes.available)
         for theme in found:
-            if theme.name not in self.available_themes:
-                self.register_theme(theme)
+            self.register_theme(theme)
         from vmtui.tui import keys
 
-        for problem in (*self._problems, *wrong, *keys.apply(self, self.settings.keys)):
+        lost = themes.unknown(self.settings.theme, self.available_themes)
+        for problem in (*self._problems, *wrong, *lost, *keys.apply(self, self.settings.keys)):
             self.say(problem, "warning")
 
     async def on_unmount(self) -> None:

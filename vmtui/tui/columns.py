@@ -14,7 +14,7 @@ from vmtui.tui.model import Item, Load
 from vmtui.tui.palette import Palette
 from vmtui.tui.text import plain
 
-SPARK = 8  # levels, and cells of a sparkline
+SPARK = 5  # cells of a sparkline
 ORDER = {phase: number for number, phase in enumerate((
     Phase.BROKEN, Phase.EXITED, Phase.PAUSED, Phase.RUNNING, Phase.STOPPED, Phase.AVAILABLE, Phase.ABSENT,
 ))}  # fmt: skip
@@ -167,13 +167,13 @@ COLUMNS: dict[str, Column] = {
         ),
         Column("backend", "BACKEND", 8, 8, _of(lambda i: i.status.backend, "dim"), lambda i: (i.status.backend,)),
         Column("address", "ADDRESS", 15, 5, _of(_address), lambda i: (_address(i),)),
-        Column("cpu", "  CPU", 14, 6, _cpu, lambda i: (-(_last(i, "cpu") or 0.0),), moving=True),
-        Column("memory", "  MEM", 14, 7, _memory, lambda i: (-(_last(i, "memory") or 0),), moving=True),
+        Column("cpu", "  CPU", 11, 6, _cpu, lambda i: (-(_last(i, "cpu") or 0.0),), moving=True),
+        Column("memory", "  MEM", 11, 7, _memory, lambda i: (-(_last(i, "memory") or 0),), moving=True),
         Column("net", "  NET/s", 7, 9, _rate("net"), lambda i: (-(_last(i, "net") or 0.0),), moving=True),
         Column("disk", " DISK/s", 7, 10, _rate("block"), lambda i: (-(_last(i, "block") or 0.0),), moving=True),
         Column("age", " AGE", 4, 6, _age, lambda i: (age_s(i) is None, age_s(i) or 0.0)),
         Column(
-            "problem", "PROBLEM / ENDPOINT", 16, 3,
+            "problem", "PROBLEM / ENDPOINT", 22, 3,
             _problem, lambda i: (not i.status.problems, not exit_code(i)), grows=60,
         ),
     )

@@ -22,7 +22,7 @@ class Prompt(Horizontal):
     Prompt { height: 1; background: $surface; }
     Prompt Static { width: auto; color: $accent; }
     Prompt Input { width: 1fr; background: $surface; }
-    Prompt #said { color: $error; max-width: 50%; }
+    Prompt #said { color: $error; max-width: 60%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", id="prompt-cancel"),
@@ -94,7 +94,7 @@ class FilterPrompt(Prompt):
             self._screen.filter_changed(text)
             self.complain("")
         except Fault as fault:
-            self.complain(str(fault))
+            self.complain(f"{fault}{f': {fault.hint}' if fault.hint else ''}")
 
     def accepted(self, text: str) -> None:  # noqa: ARG002
         self.close()
