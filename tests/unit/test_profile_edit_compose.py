@@ -12,8 +12,9 @@ from vmtui.core.errors import Conflict
 from vmtui.core.resource import Ref
 from vmtui.core.specs import ContainerSpec, NetworkSpec, Spec, VmSpec
 from vmtui.core.units import Publish, Size
-from vmtui.engine.compose import compose, toml_change, toml_of
+from vmtui.engine.compose import compose, toml_change
 from vmtui.engine.registry import option_types
+from vmtui.profile.edit import toml_of
 from vmtui.profile.load import loads
 
 HERE = Path("/srv/p")

@@ -13,10 +13,10 @@ from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Spec
 from vmtui.core.units import Size
 from vmtui.engine import registry
-from vmtui.engine.compose import options_of
 from vmtui.engine.plan import Plan
 from vmtui.engine.workspace import Workspace
 from vmtui.profile import edit, graph, load
+from vmtui.profile.edit import options_of
 from vmtui.profile.schema import Declared, Profile
 from vmtui.profile.write import Opened, save
 from vmtui.profile.written import Options, given

@@ -12,9 +12,9 @@ from vmtui.core.backend import Desired
 from vmtui.core.errors import Conflict
 from vmtui.core.resource import Ref
 from vmtui.core.specs import Spec
-from vmtui.profile import edit, graph, toml_text, written
+from vmtui.profile import edit, graph, toml_text
+from vmtui.profile.edit import options_of
 from vmtui.profile.schema import Declared
-from vmtui.profile.written import Options
 
 
 class Composed(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,20 +22,6 @@ class Composed(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     missing: tuple[graph.Edge, ...]
-
-
-def options_of(desired: Desired[Any]) -> Options:
-    """As in a profile: none if all of them are the defaults."""
-    return (
-        () if desired.options is None or not written.given(desired.options) else ((desired.backend, desired.options),)
-    )
-
-
-def toml_of(desired: Desired[Any], folder: Path | None = None) -> str:
-    """Its [KIND.NAME] table; paths are relative to `folder` where they are in it, else absolute."""
-    plain = written.given(desired.spec) if folder is None else edit.table_of(desired.spec, (), folder)
-    plain |= {name: written.given(options) for name, options in options_of(desired)}
-    return toml_text.table((desired.ref.kind, desired.ref.name), plain)
 
 
 def toml_change(text: str, before: Desired[Any] | None, after: Desired[Any] | None, *, folder: Path, name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 
+from vmtui.core.backend import Desired
 from vmtui.core.errors import ProfileInvalid
 from vmtui.core.resource import Kind
 from vmtui.core.specs import Spec
@@ -71,6 +72,20 @@ def table_of(spec: Spec, options: Options, folder: File) -> dict[str, Any]:
     """What stands below [KIND.NAME]: only what is not a default, paths relative to `folder` where they are in it."""
     plain = written.given(located.relative(spec, folder))
     return plain | {name: given for name, struct in options if (given := written.given(struct))}
+
+
+def options_of(desired: Desired[Any]) -> Options:
+    """As in a profile: none if all of them are the defaults."""
+    return (
+        () if desired.options is None or not written.given(desired.options) else ((desired.backend, desired.options),)
+    )
+
+
+def toml_of(desired: Desired[Any], folder: File | None = None) -> str:
+    """Its [KIND.NAME] table; paths are relative to `folder` where they are in it, else absolute."""
+    plain = written.given(desired.spec) if folder is None else table_of(desired.spec, (), folder)
+    plain |= {name: written.given(options) for name, options in options_of(desired)}
+    return toml_text.table((desired.ref.kind, desired.ref.name), plain)
 
 
 def changes(before: Spec, after: Spec, was: Options, becomes: Options, folder: File) -> Values:
