@@ -1,0 +1,1 @@
+"""The console: a terminal emulator in a widget, on a stream to a guest."""

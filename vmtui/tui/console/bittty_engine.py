@@ -1,0 +1,315 @@
+"""The Engine on bittty, with everything taken out of it that a guest has no business with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from bittty import Board
+from bittty.devices.modes import MouseEncoding, MouseProtocol
+from bittty.present import Bell, PresentEvent, RowsScrolledOff, ScrollbackCleared
+from bittty.style import Color, Style
+from bittty.video import Cell
+
+from vmtui.tui.console.bittty_model import MODEL, OPERATIONS
+from vmtui.tui.console.engine import PLAIN, Colour, Look, Modes, Mouse, MouseCoding, Row, Run
+from vmtui.tui.console.glyphs import ALONE, JOINER, MOST_MARKS, UNDRAWN, GuestWidths, drawable, joins
+from vmtui.tui.console.history import HISTORY_ROWS, History
+from vmtui.tui.console.sieve import Sieve
+
+MICE = {
+    MouseProtocol.X10: Mouse.PRESSES,
+    MouseProtocol.NORMAL: Mouse.CLICKS,
+    MouseProtocol.BUTTON: Mouse.DRAGS,
+    MouseProtocol.ANY: Mouse.MOTION,
+}
+MOUSE_CODINGS = {
+    MouseEncoding.UTF8: MouseCoding.UTF8,
+    MouseEncoding.SGR: MouseCoding.SGR,
+    MouseEncoding.URXVT: MouseCoding.URXVT,
+}
+MOST_REPLIES_BYTES = 4096  # a guest that asks without reading the answers gets no more than these
+NOT_PLAIN = re.compile(r"[^\t\r\n -~]")
+TAB_CELLS = 8
+STYLE, CHAR = itemgetter(0), itemgetter(1)
+
+
+class Replies:
+    """The cable to the guest, as bittty has it: keeps what is to be sent."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: str) -> int:
+        return self.write_bytes(data.encode())
+
+    def write_bytes(self, data: bytes) -> int:
+        if len(self.data) + len(data) <= MOST_REPLIES_BYTES:
+            self.data += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def resize(self, rows: int, cols: int) -> None:
+        """The session tells the guest."""
+
+
+class BitttyEngine:
+    """An Engine. Reads bittty's pages directly: a copy of a row costs more than drawing it."""
+
+    def __init__(self, rows: int, columns: int, history_rows: int = HISTORY_ROWS) -> None:
+        self.history = History(history_rows)
+        self.keeps_scrollback = True  # bittty asks its display
+        self.failures = 0  # of bittty, survived
+        self._bell = False
+        self._sieve = Sieve()
+        self._replies = Replies()
+        self._board = board = Board(width=columns, height=rows, model=MODEL, width_policy=GuestWidths())
+        for name in board.registry.keys() - OPERATIONS:
+            del board.registry[name]
+        board.host.attach(self._replies)
+        board.attach_display(self)
+        board.parser._print_text = self._print
+        self._screen = board.display
+        self._page: Any = None  # whose generation was looked at last
+        self._generation = -1
+        self.reset()
+
+    @property
+    def rows(self) -> int:
+        return int(self._board.height)
+
+    @property
+    def columns(self) -> int:
+        return int(self._board.width)
+
+    @property
+    def cursor(self) -> tuple[int, int] | None:
+        cursor: tuple[int, int] | None = self._screen.cursor
+        return cursor
+
+    @property
+    def modes(self) -> Modes:
+        modes, mouse = self._board.modes, self._board.mouse
+        return Modes(
+            application_cursor=modes.cursor_application_mode,
+            application_keypad=modes.application_keypad,
+            bracketed_paste=modes.bracketed_paste,
+            focus=modes.focus_reporting,
+            alternate=self._board.blitter.in_alt_screen,
+            newline=modes.linefeed_newline_mode,
+            backspace_is_bs=modes.backarrow_key_sends_bs,
+            synchronized=modes.synchronized_output,
+            mouse=MICE.get(mouse.protocol, Mouse.OFF),
+            mouse_coding=MOUSE_CODINGS.get(mouse.encoding, MouseCoding.LEGACY),
+        )
+
+    def feed(self, data: bytes) -> None:
+        text = self._sieve.pass_on(data)
+        if (tail := self._bulk(text)) is not None:
+            text = tail
+        if text:
+            self._interpret(text)
+
+    def _interpret(self, text: str) -> None:
+        try:
+            self._board.parser.feed(text)
+        except Exception:  # any bytes may come, and bittty is not ours: a fault of its must not end the panel
+            self.failures += 1
+            self._board.parser.reset()
+
+    def _print(self, text: str) -> None:
+        """Write text, marks into the cell on their left. Any split of a text draws the same."""
+        if text.isascii():
+            self._write(text)
+            return
+        begin = at = 0
+        while (at := self._next_joining(text, begin, at)) < len(text):
+            self._write(text[begin:at])
+            self._join(text[at])
+            begin = at = at + 1
+        self._write(text[begin:])
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._board.blitter.write_text(text, self._board.style.current)
+
+    def _next_joining(self, text: str, begin: int, at: int) -> int:
+        """Where a character is, from `at` on, that joins the one before, of which [begin, at) is not yet written."""
+        before = text[at - 1] if at > begin else self._before()
+        while at < len(text):
+            if joins(before, text[at]):
+                return at
+            alone = ALONE.match(text, at)
+            at = max(at + 1, alone.end() if alone else 0)
+            before = text[at - 1]
+        return at
+
+    def _before(self) -> str:
+        """The cell on the left of the cursor."""
+        page, cursor = self._board.blitter.current_page, self._board.cursor
+        return str(page.get_cell(page.owner_x(cursor.x - 1, cursor.y), cursor.y)[1]) if cursor.x > 0 else ""
+
+    def _join(self, mark: str) -> None:
+        page, cursor = self._board.blitter.current_page, self._board.cursor
+        if cursor.x == 0:
+            return
+        x = page.owner_x(cursor.x - 1, cursor.y)
+        style, cell = page.get_cell(x, cursor.y)
+        if len(cell) <= MOST_MARKS and not (mark == JOINER and cell.isascii()):
+            page.grid[cursor.y][x] = (style, type(cell)(cell + mark))  # its type says how wide it is
+            page.row_gen[cursor.y] = page.generation
+
+    def row(self, y: int) -> Row:
+        return runs(self._screen.page.grid[y], reverse=self._board.modes.reverse_screen)
+
+    def take_dirty(self) -> Sequence[int]:
+        page = self._screen.page
+        rows: Sequence[int] = page.dirty_rows(self._generation) if page is self._page else range(page.height)
+        self._page, self._generation = page, page.observe()
+        return rows
+
+    def take_replies(self) -> bytes:
+        data = bytes(self._replies.data)
+        self._replies.data.clear()
+        return data
+
+    def take_bell(self) -> bool:
+        rang, self._bell = self._bell, False
+        return rang
+
+    def resize(self, rows: int, columns: int) -> None:
+        if (rows, columns) == (self.rows, self.columns):
+            return
+        board = self._board
+        if (below := board.cursor.y - rows + 1) > 0 and not board.blitter.in_alt_screen:
+            # What is above the cursor goes into the history, as in xterm; bittty would cut off what is at the bottom.
+            board.blitter.set_scroll_region(0, board.height - 1)
+            board.blitter.scroll(below)
+            board.cursor.set_position(board.cursor.x, board.cursor.y - below)
+        board.resize(columns, rows)
+
+    def reset(self) -> None:
+        self._sieve = Sieve()
+        self._board.parser.reset()
+        self._board.reset(hard=True)
+
+    # bittty's display
+
+    def present(self, event: PresentEvent) -> None:
+        """What bittty tells its display: rows that scroll off, the bell, and much that nobody is told."""
+        match event:
+            case RowsScrolledOff():
+                self.history.extend([kept(line.cells) for line in event.lines])
+            case Bell():
+                self._bell = True
+            case ScrollbackCleared():
+                self.history.clear()
+
+    # Plain text in bulk
+
+    def _bulk(self, text: str) -> str | None:
+        """Take many plain lines at once; what is left of the text, or None if it has to be interpreted as usual.
+
+        Most of such a flood is never seen: it goes to the history as it is, and only what stays on the screen is
+        drawn. That needs a terminal in its common state, and lines whose cells can be counted without one.
+        """
+        board = self._board
+        rows, columns = self.rows, self.columns
+        if len(text) < 4 * rows or not self._is_plain():
+            return None
+        flood, newline, tail = text.rpartition("\r\n")
+        count = flood.count("\n") + 1
+        if not newline or count < 4 * rows or not (flood.count("\r") == flood.count("\r\n") == count - 1):
+            return None
+        if NOT_PLAIN.search(flood):
+            return None
+        lines = (flood.expandtabs(TAB_CELLS) if "\t" in flood else flood).split("\r\n")
+        long = max(map(len, lines)) > columns
+        if long and "\t" in flood:  # a tab does not go beyond the right margin
+            return None
+        self._interpret("\r\n".join(lines[:rows]) + "\r\n")  # the cursor is on an empty last row now
+        lines = lines[rows:]
+        if long:
+            lines = [piece for line in lines for piece in wrapped(line, columns)]
+        look = look_of(board.style.current)
+        seen = rows - 1
+        grid = self._screen.page.grid
+        self.history.extend([kept(grid[y]) for y in range(seen)])
+        self.history.extend([(Run(line, len(line), look),) if line else () for line in lines[:-seen]])
+        self.keeps_scrollback = False
+        self._interpret("\r\n".join(lines[-seen:]) + "\r\n")
+        self.keeps_scrollback = True
+        return tail
+
+    def _is_plain(self) -> bool:
+        """Whether a line of text is that line on the screen, and leaves it at the top."""
+        board = self._board
+        blitter, modes, charset = board.blitter, board.modes, board.charset
+        return (
+            not (blitter.in_alt_screen or modes.insert_mode or modes.origin_mode or board.parser.buffer)
+            and modes.auto_wrap
+            and blitter.scroll_top == 0
+            and blitter.scroll_bottom == self.rows - 1
+            and charset.charset_array[charset.current_charset] == "B"
+            and board.style.current.bg is None
+            and board.cursor.tab_stops == set(range(TAB_CELLS, self.columns, TAB_CELLS))
+        )
+
+
+def wrapped(line: str, columns: int) -> list[str]:
+    """A line as rows."""
+    return [line[at : at + columns] for at in range(0, len(line), columns)] or [""]
+
+
+def runs(cells: Iterable[Cell], *, reverse: bool = False) -> Row:
+    """Cells joined where they look the same."""
+    row: list[Run] = []
+    for style, group in groupby(cells, STYLE):
+        chars = list(map(CHAR, group))
+        look = look_of(style)
+        if style.conceal:
+            chars = [" "] * len(chars)
+        text = "".join(chars)
+        if not text.isascii() and UNDRAWN.search(text):
+            text = "".join(map(drawable, chars))
+        if reverse:
+            look = look._replace(reverse=not look.reverse)
+        row.append(Run(text, len(chars), look))
+    return tuple(row)
+
+
+def kept(cells: Sequence[Cell]) -> Row:
+    """A row as the history has it: without the blanks at its end."""
+    text = "".join(map(CHAR, cells))
+    begin = len(cells) - (len(text) - len(text.rstrip(" ")))
+    blanks = cells[begin:]
+    if blanks and blanks.count(blanks[-1]) == len(blanks) and look_of(blanks[-1][0]) == PLAIN:
+        return runs(cells[:begin])
+    return runs(cells)
+
+
+@lru_cache(4096)
+def look_of(style: Style) -> Look:
+    """Blinking is not drawn."""
+    return Look(
+        fg=colour_of(style.fg),
+        bg=colour_of(style.bg),
+        bold=bool(style.bold),
+        dim=bool(style.dim),
+        italic=bool(style.italic),
+        underline=bool(style.underline),
+        reverse=bool(style.reverse),
+        strike=bool(style.strike),
+    )
+
+
+def colour_of(colour: Color | None) -> Colour:
+    return None if colour is None or colour.mode == "default" else colour.value
