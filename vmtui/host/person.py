@@ -8,8 +8,8 @@ import pwd
 LONGEST = 32  # useradd(8): user names
 
 
-def acting(through: str) -> str:
-    """The user and the front end: "ann via vmtui rm", "ann (sudo) via vmtui panel". Names the person behind sudo."""
+def user() -> str:
+    """The user, and the person behind sudo: "ann (sudo)"."""
     uid = os.geteuid()
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -18,4 +18,9 @@ def acting(through: str) -> str:
     behind = os.environ.get("SUDO_USER", "")
     if uid == 0 and behind not in ("", "root") and behind.isprintable():
         name = f"{behind[:LONGEST]} (sudo)"
-    return f"{name} via {through}"
+    return name
+
+
+def acting(through: str) -> str:
+    """The user and the front end: "ann via vmtui rm", "ann (sudo) via vmtui panel"."""
+    return f"{user()} via {through}"
