@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
