@@ -37,20 +37,29 @@ def set_fields(text: str, kind: Kind, name: str, values: Values) -> str:
 
 def add_resource(text: str, kind: Kind, name: str, spec: Spec, options: Options, folder: File) -> str:
     """Add a table behind the last one of its kind. `folder` is the file's. Raises ProfileInvalid."""
-    plain = table_of(spec, options, folder)
+    return add_table(text, kind, name, table_of(spec, options, folder))
+
+
+def add_table(text: str, kind: Kind, name: str, table: Document) -> str:
+    """The same for what stands in the table."""
 
     def change(document: Document) -> None:
         tables = document.setdefault(str(kind), {})
         if not isinstance(tables, dict) or name in tables:
             raise ProfileInvalid("it is in the profile already", key=f"{kind}.{name}")
-        tables[name] = plain
+        tables[name] = table
 
     blocks = split(text)
-    body = _in_file(toml_text.table((kind, name), plain, multiline="\r\n" not in text), text)
+    body = _in_file(toml_text.table((kind, name), table, multiline="\r\n" not in text), text)
     lead = _in_file("\n", text) if text.strip() else ""
     _complete_last_line(blocks, text)
     blocks.add(Block((str(kind), name), lead, body), after=(str(kind),))
     return _checked(text, blocks, f"{kind}.{name}", change)
+
+
+def data_of(text: str) -> Document:
+    """The data of a profile that could be loaded."""
+    return tomllib.loads(text)
 
 
 def remove_resource(text: str, kind: Kind, name: str) -> str:
@@ -70,8 +79,8 @@ def remove_resource(text: str, kind: Kind, name: str) -> str:
 
 def table_of(spec: Spec, options: Options, folder: File) -> dict[str, Any]:
     """What stands below [KIND.NAME]: only what is not a default, paths relative to `folder` where they are in it."""
-    plain = written.given(located.relative(spec, folder))
-    return plain | {name: given for name, struct in options if (given := written.given(struct))}
+    given = written.given(located.relative(spec, folder))
+    return given | {name: plain for name, struct in options if (plain := written.given(struct))}
 
 
 def options_of(desired: Desired[Any]) -> Options:
