@@ -95,15 +95,16 @@ def _toml(text: str, what: str) -> Any:
 
 
 def _words(text: str) -> list[str]:
-    """Cut at commas outside quotes."""
+    """Cut at commas; a word that begins with a quote ends with one."""
     found, word, inside, escaped = [], "", False, False
     for char in text:
         if char == "," and not inside:
             found.append(word.strip())
             word = ""
             continue
-        inside = inside is not (char == '"' and not escaped)
-        escaped = char == "\\" and not escaped
+        if char == '"' and not escaped:
+            inside = not inside and not word.strip()
+        escaped = inside and char == "\\" and not escaped
         word += char
     return [word for word in [*found, word.strip()] if word]
 
