@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from itertools import combinations
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
 from tests.support.golden import ROOT
+from tests.support.panel import panel_of, shown, until, workspace_of
 from vmtui.core.errors import FileInvalid
+from vmtui.engine.workspace import Workspace
+from vmtui.host.paths import Paths
+from vmtui.profile.settings import Settings
 from vmtui.tui import themes
 from vmtui.tui.palette import ASCII, palette_of
+from vmtui.tui.screens.theme import ThemeScreen
 from vmtui.tui.terminal import choose
 from vmtui.tui.themes import COLOURS, DEFAULT, PanelTheme, available, quickly, read, unknown
 
@@ -220,3 +226,75 @@ def test_the_terminal_chooses(environment: dict[str, str], theme: str, ascii_onl
     choice = choose(environment)
     assert (choice.theme, choice.ascii, choice.colours) == (theme, ascii_only, colours)
     assert set(COLOURS) <= set(themes.ThemeFile.__struct_fields__)
+
+
+# The picker
+
+
+@pytest.fixture
+async def workspace(paths: Paths) -> AsyncIterator[Workspace]:
+    opened = await workspace_of(paths)
+    yield opened
+    await opened.aclose()
+
+
+async def test_a_theme_is_shown_while_it_is_selected_and_kept_by_enter(own: Path, workspace: Workspace) -> None:
+    config = own.parent / "config.toml"
+    config.write_text('# mine\ntheme = "vmtui-dark"  # the usual\n')
+    async with panel_of(workspace) as (app, pilot):
+        await until(pilot, lambda: set(SHIPPED) <= set(app.available_themes))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, ThemeScreen))
+        for name in SHIPPED:
+            assert name in shown(app)
+        assert "running" in shown(app)
+        await pilot.press("j")
+        await until(pilot, lambda: app.theme == "vmtui-light")
+        await pilot.press("k", "k", "enter")
+        await until(pilot, lambda: not isinstance(app.screen, ThemeScreen))
+        assert app.theme == "sepia"
+        assert config.read_text() == '# mine\ntheme = "sepia"  # the usual\n'
+        assert any('theme = "sepia" is in' in notice.text for notice in app.notices)
+
+
+async def test_escape_goes_back_to_the_theme_before(own: Path, workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        await until(pilot, lambda: set(SHIPPED) <= set(app.available_themes))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, ThemeScreen))
+        await pilot.press("g")
+        await until(pilot, lambda: app.theme == "ansi")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.theme == "vmtui-dark")
+        assert not (own.parent / "config.toml").exists()
+
+
+async def test_where_it_cannot_be_written_the_line_is_said(own: Path, workspace: Workspace) -> None:
+    (own.parent / "config.toml").write_text("= broken\n")
+    async with panel_of(workspace) as (app, pilot):
+        await until(pilot, lambda: set(SHIPPED) <= set(app.available_themes))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: isinstance(app.screen, ThemeScreen))
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: any('put there: theme = "vmtui-light"' in notice.text for notice in app.notices))
+        assert app.theme == "vmtui-light"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+async def test_the_panel_runs_in_every_theme(own: Path, workspace: Workspace, name: str) -> None:
+    async with panel_of(workspace, settings=Settings(theme=name)) as (app, pilot):
+        await until(pilot, lambda: "guest" in shown(app))
+        assert app.theme == name
+        if name == "ascii":
+            assert shown(app).isascii()
+
+
+async def test_without_colours_nothing_is_coloured(
+    own: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with panel_of(workspace, settings=Settings()) as (app, pilot):
+        await until(pilot, lambda: "guest" in shown(app))
+        assert app.theme == "ansi"
+        assert [type(filter_).__name__ for filter_ in app._filters] == ["ANSIToTruecolor", "NoColor"]
+        assert app.palette.cursor.reverse

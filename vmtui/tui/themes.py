@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from textual.color import Color, ColorParseError
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from vmtui.core.errors import FileInvalid
 from vmtui.host.paths import config_dir, data_dir
@@ -71,7 +71,9 @@ def read(path: Path) -> PanelTheme:
     for key in COLOURS:
         if (_parse(getattr(told, key), key, refuse).ansi is not None) != ansi:
             raise refuse(key, "either all colours are the terminal's own, ansi_NAME, or none is")
-    return PanelTheme(name=path.stem, ansi=ansi, **msgspec.structs.asdict(told))
+    # What Textual's style sheets take for granted beside the colours.
+    more = BUILTIN_THEMES["ansi-dark" if told.dark else "ansi-light"].variables if ansi else {}
+    return PanelTheme(name=path.stem, ansi=ansi, variables=dict(more), **msgspec.structs.asdict(told))
 
 
 def _parse(colour: str, key: str, refuse: Any) -> Color:

@@ -16,7 +16,7 @@ from textual.strip import Strip
 from vmtui.tui.palette import Palette
 
 
-class LineView(ScrollView, can_focus=True):
+class LineView(ScrollView, can_focus=True, inherit_bindings=False):  # its arrows would scroll, not move
     """A subclass says how many lines there are and draws one; `cursor` is the selected line.
 
     After the number of lines changed call `reset`, after the content of some changed `changed`.
