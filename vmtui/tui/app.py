@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from vmtui.host.faults import Fault
@@ -113,6 +114,7 @@ class Panel(App[None]):
         self._problems: list[str] = []
         self._palettes: dict[tuple[str, bool], Palette] = {}
         self._ascii = False
+        self._ascii_filter: LineFilter | None = None
         self._trail: list[PanelScreen] = []
         self._at = -1
         self._views: dict[str, PanelScreen] = {}
@@ -169,8 +171,31 @@ class Panel(App[None]):
         return self._settings
 
     @property
+    def ascii(self) -> bool:
+        """Whether signs and frames are to be of ASCII alone."""
+        return self._ascii or getattr(self.current_theme, "ascii", False)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        if not self.ascii:
+            return filters
+        from vmtui.tui.ascii import AsciiFilter
+
+        if self._ascii_filter is None:
+            self._ascii_filter = AsciiFilter()
+        return [*filters, self._ascii_filter]
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        if shown.isascii() or not self.ascii:
+            return shown
+        from vmtui.tui.ascii import KEYS
+
+        return shown.translate(KEYS)
+
+    @property
     def palette(self) -> Palette:
-        key = (self.theme, self._ascii or getattr(self.current_theme, "ascii", False))
+        key = (self.theme, self.ascii)
         if key not in self._palettes:
             self._palettes[key] = palette_of(self.current_theme, ascii_only=key[1], colours=not self.no_color)
         return self._palettes[key]
@@ -229,9 +254,10 @@ class Panel(App[None]):
         name = f"view-{id(screen)}"
         if not self.is_screen_installed(name):
             self.install_screen(screen, name)
-        while len(self.screen_stack) > 2:
+        home = self.screen_stack[0]
+        while len(self.screen_stack) > (1 if screen is home else 2):
             self.pop_screen()
-        if len(self.screen_stack) == 1:
+        if screen is not home and len(self.screen_stack) == 1:
             self.push_screen(screen)
         elif self.screen is not screen:
             self.switch_screen(screen)
@@ -385,7 +411,16 @@ class Panel(App[None]):
 
     # Life
 
-    def on_mount(self) -> None:
+    def get_default_screen(self) -> Screen[None]:
+        """The first view is the bottom of the stack: one screen less to make before the first frame."""
+        self._dress()
+        home = self.view_named(self._home)
+        self._trail, self._at = [home], 0
+        self._installed_screens[f"view-{id(home)}"] = home
+        return home
+
+    def _dress(self) -> None:
+        """The theme that the settings or the terminal ask for."""
         choice = self._terminal
         self._ascii = choice.ascii if self.settings.ascii is None else self.settings.ascii
         for theme in themes.quickly(self.settings.theme, choice.theme):
@@ -394,7 +429,8 @@ class Panel(App[None]):
             if name and name in self.available_themes:
                 self.theme = name
                 break
-        self.show(self.view_named(self._home))
+
+    def on_mount(self) -> None:
         self.call_after_refresh(self._open)
 
     @work(group="life", exit_on_error=False)
@@ -418,7 +454,7 @@ class Panel(App[None]):
         from vmtui.tui import keys
 
         lost = themes.unknown(self.settings.theme, self.available_themes)
-        for problem in (*self._problems, *wrong, *lost, *keys.apply(self, self.settings.keys)):
+        for problem in (*self._problems, *wrong, *lost, *keys.apply(self, self.settings)):
             self.say(problem, "warning")
 
     async def on_unmount(self) -> None:
@@ -447,7 +483,9 @@ def run(*, read_only: bool = False, demo: int | None = None) -> None:
             return await open_demo(paths, demo)
         from vmtui.engine.workspace import Workspace
 
-        return await Workspace.open(paths)
+        from vmtui.host.person import acting
+
+        return await Workspace.open(paths, by=acting("vmtui panel"))
 
     panel = Panel(opener=opener, read_only=read_only, demo=demo is not None)
     panel.run()
