@@ -300,6 +300,10 @@ class Store:
     def remove_profile(self, name: str) -> None:
         self._db.execute("delete from profile where name = ?", (name,))
 
+    def profile_paths(self) -> dict[str, str]:
+        """The files from which profiles were applied last."""
+        return dict(self._db.execute("select name, path from profile where path != '' order by name"))
+
     def profiles(self) -> tuple[str, ...]:
         rows = self._db.execute("select name from profile union select profile from resource order by 1")
         return tuple(name for (name,) in rows)
