@@ -271,7 +271,7 @@ async def test_the_detail_pane_shows_all_that_is_known(workspace: Workspace) -> 
         app.home.select(DATA)
         await until(pilot, lambda: "used by" in shown(app))
         await pilot.press("escape")
-        await until(pilot, lambda: not app.home.has_class("detail"))
+        await until(pilot, lambda: app.home.detail is None)
 
 
 async def test_loads_are_measured_of_what_is_in_sight(workspace: Workspace) -> None:

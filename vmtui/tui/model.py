@@ -6,10 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Ref, Sample, Status
-from vmtui.core.searchable import Entry
+
+if TYPE_CHECKING:
+    from vmtui.core.searchable import Entry
 
 HISTORY = 120  # measurements kept of what is looked at
 CHUNK = 500  # items compared before others get their turn
@@ -65,6 +68,8 @@ class Item:
     def searchable(self, labels: Callable[[Ref], Mapping[str, str]]) -> Entry:
         """The form that queries look at, made when it is first asked for."""
         if self._searchable is None or self._searchable_of is not self.status:
+            from vmtui.core.searchable import Entry
+
             self._searchable = Entry(self.status, labels(self.status.ref))
             self._searchable_of = self.status
         return self._searchable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -11,15 +11,17 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from vmtui.core.lifecycle import Action
-from vmtui.core.query import Query, parse
 from vmtui.core.resource import Ref, Status
 from vmtui.tui.columns import COLUMNS
 from vmtui.tui.model import Changes, Item, Model
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.view import GROUPS
-from vmtui.tui.widgets.detail import Detail
 from vmtui.tui.widgets.lines import LineView
 from vmtui.tui.widgets.resources import ResourceHead, ResourceList
+
+if TYPE_CHECKING:
+    from vmtui.core.query import Query
+    from vmtui.tui.widgets.detail import Detail
 
 TICK_S = 1.0  # ages, and what else changes by itself
 WIDE = 100  # from this width on the detail pane is beside the list, else below it
@@ -40,11 +42,9 @@ class ResourcesScreen(PanelScreen):
     FILTERS = True
     CSS = """
     #columns { height: 1fr; }
-    #listing { width: 1fr; height: 1fr; }
-    Detail { display: none; border-left: solid $panel; width: 46%; min-width: 30; padding-left: 1; }
-    ResourcesScreen.detail Detail { display: block; }
+    #detail { border-left: solid $panel; width: 46%; min-width: 30; padding-left: 1; }
     ResourcesScreen.narrow #columns { layout: vertical; }
-    ResourcesScreen.narrow Detail { width: 1fr; height: 50%; border-left: none; border-top: solid $panel; padding: 0; }
+    ResourcesScreen.narrow #detail { width: 1fr; height: 50%; border-left: none; border-top: solid $panel; padding: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,d", "detail", "Detail", id="resources-detail"),
@@ -86,6 +86,7 @@ class ResourcesScreen(PanelScreen):
         self._anchor: int | None = None
         self._wanted: Ref | None = None
         self._ends: list[Callable[[], None]] = []
+        self.detail: Detail | None = None  # the pane, while it is open
 
     def body(self) -> ComposeResult:
         model = self.panel.feed.model if self.panel.ready else Model()
@@ -93,7 +94,6 @@ class ResourcesScreen(PanelScreen):
         yield ResourceHead(listing)
         with Horizontal(id="columns"):
             yield listing
-            yield Detail()
 
     @property
     def listing(self) -> ResourceList:
@@ -137,7 +137,7 @@ class ResourcesScreen(PanelScreen):
             self._wanted = None
         current = self.listing.current()
         if current is not None and current.ref in changes.refs:
-            self.query_one(Detail).update(current)
+            self._tell_detail(current)
             if not changes.measured:
                 self.refresh_bindings()
         if rebuilt or not changes.measured:
@@ -177,6 +177,8 @@ class ResourcesScreen(PanelScreen):
         return self._filter
 
     def filter_changed(self, text: str) -> None:
+        from vmtui.core.query import parse
+
         query = parse(text)
         self._filter, self._query = text, query if query else None
         view = self.listing.view
@@ -195,9 +197,9 @@ class ResourcesScreen(PanelScreen):
     def back(self) -> bool:
         if self.panel.ready and self.panel.acts.dismiss_ended():
             return True
-        if self.has_class("detail"):
-            self._show_detail(on=False)
-        elif self.listing.marked:
+        if self._close_detail():
+            return True
+        if self.listing.marked:
             self.listing.mark(list(self.listing.marked), on=False)
             self._say()
         elif self._filter:
@@ -247,7 +249,8 @@ class ResourcesScreen(PanelScreen):
         self.listing.move_to(line)
 
     def action_detail_move(self, by: int) -> None:
-        self.query_one(Detail).move(by)
+        if self.detail is not None:
+            self.detail.move(by)
 
     def select(self, ref: Ref) -> None:
         """Stand on a resource, now or when it comes; a filter that hides it is cleared."""
@@ -261,7 +264,7 @@ class ResourcesScreen(PanelScreen):
 
     def on_line_view_cursor_moved(self, event: LineView.CursorMoved) -> None:
         if isinstance(event.view, ResourceList) and self.panel.ready:
-            self.query_one(Detail).update(self.listing.current())
+            self._tell_detail(self.listing.current())
             self.refresh_bindings()
 
     def on_line_view_chosen(self, event: LineView.CursorMoved) -> None:
@@ -274,11 +277,29 @@ class ResourcesScreen(PanelScreen):
             self.listing.view.folded ^= {heading.name}
             self.listing.rebuild()
             return
-        self._show_detail(not self.has_class("detail"))
+        if self.panel.ready and not self._close_detail():
+            self._open_detail()
 
-    def _show_detail(self, on: bool) -> None:
-        self.set_class(on, "detail")
-        self.call_after_refresh(lambda: self.query_one(Detail).update(self.listing.current()))
+    def _open_detail(self) -> Detail:
+        from vmtui.tui.widgets.detail import Detail
+
+        if self.detail is None:
+            self.detail = Detail()
+            self.query_one("#columns").mount(self.detail)
+        self._tell_detail(self.listing.current())
+        return self.detail
+
+    def _close_detail(self) -> bool:
+        """Whether it was open."""
+        if self.detail is None:
+            return False
+        self.detail.remove()
+        self.detail = None
+        return True
+
+    def _tell_detail(self, item: Item | None) -> None:
+        if self.detail is not None:
+            self.detail.update(item)
 
     # Marks
 
@@ -408,8 +429,7 @@ class ResourcesScreen(PanelScreen):
         """The raw spec, in the detail pane, and to the clipboard."""
         current = self.listing.current()
         if current is not None:
-            self._show_detail(on=True)
-            self.call_after_refresh(self.query_one(Detail).show_spec)
+            self.call_after_refresh(self._open_detail().show_spec)
 
     @work(group="save", exit_on_error=False)
     async def action_save_profile(self) -> None:

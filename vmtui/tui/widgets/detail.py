@@ -22,7 +22,7 @@ EVENTS = 8
 
 
 class Detail(LineView, can_focus=False):
-    """Shows nothing, and costs nothing, while it is not displayed."""
+    """There only while it is open."""
 
     def __init__(self) -> None:
         super().__init__(id="detail")
@@ -56,8 +56,6 @@ class Detail(LineView, can_focus=False):
             self._spec_only = False
             self.scroll_to(y=0, animate=False, immediate=True)
         self._item = item
-        if not self.display:
-            return
         if item is not None and self._known_of != _key(item):
             if self._known_of is None or self._known_of[0] != item.ref:
                 self._known = Known()
