@@ -28,12 +28,23 @@ _vmtui() {
     down) options="--help --purge --only --yes --json"; words="$(vmtui ls --plain 2>/dev/null | cut -d/ -f1 | sort -u)" ;;
     doctor) options="--help --json"; words="" ;;
     backends) options="--help --json"; words="" ;;
-    schema) options="--help --json"; words="profile events" ;;
+    schema) options="--help --json"; words="profile config events" ;;
     completion) options="--help"; words="bash zsh fish" ;;
     -*) options="--help --version --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     *) return ;;
   esac
-  if [[ $cur == -* ]]; then words=$options; fi
+  if [[ $cur == -* ]]; then words=$options
+  elif [[ $verb == ls ]]; then  # a colon may be a word of its own
+    local key=""
+    if [[ $cur == : ]]; then key=$previous cur=""
+    elif [[ $previous == : ]]; then key=${COMP_WORDS[COMP_CWORD-2]}
+    elif [[ $cur == *:* ]]; then key=$cur words="kind:network kind:disk kind:vm kind:container kind:sandbox state:absent state:available state:stopped state:running state:paused state:exited state:broken state:problem profile: name: backend: address: label:"
+    else words="kind: state: profile: name: backend: address: label:"; compopt -o nospace 2>/dev/null; fi
+    case $key in
+      kind) words="network disk vm container sandbox" ;;
+      state) words="absent available stopped running paused exited broken problem" ;;
+    esac
+  fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
 complete -F _vmtui vmtui

@@ -30,7 +30,7 @@ _vmtui() {
     _files -g '*.toml'; return
   fi
   case $words[2] in
-    ls) options=(--help --profile-name --kind --plain --json); names=() ;;
+    ls) options=(--help --profile-name --kind --plain --json); names=(kind:network kind:disk kind:vm kind:container kind:sandbox state:absent state:available state:stopped state:running state:paused state:exited state:broken state:problem profile: name: backend: address: label:) ;;
     inspect) options=(--help --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     start) options=(--help --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     stop) options=(--help --grace --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
@@ -47,7 +47,7 @@ _vmtui() {
     down) options=(--help --purge --only --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null | cut -d/ -f1 | sort -u)"}) ;;
     doctor) options=(--help --json); names=() ;;
     backends) options=(--help --json); names=() ;;
-    schema) options=(--help --json); names=(profile events) ;;
+    schema) options=(--help --json); names=(profile config events) ;;
     completion) options=(--help); names=(bash zsh fish) ;;
     -*) options=(--help --version --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
   esac

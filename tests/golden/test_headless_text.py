@@ -168,9 +168,10 @@ def documents() -> dict[str, str]:
     return {
         "profile": jsonschema.text(jsonschema.profile(option_types)),
         "events": jsonschema.text(jsonschema.events()),
+        "config": jsonschema.text(jsonschema.config()),
     }
 
 
-@pytest.mark.parametrize("name", ["profile", "events"])
+@pytest.mark.parametrize("name", ["profile", "config", "events"])
 def test_schemas_in_docs_are_current(name: str) -> None:
     check(Path(ROOT / "docs/schema" / f"{name}.json"), documents()[name])

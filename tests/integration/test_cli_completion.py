@@ -53,6 +53,12 @@ def test_bash(shells: Cli) -> None:
     assert bash(shells, "logs --fo") == ["--follow"]
     assert bash(shells, "down d") == ["dev"]
     assert bash(shells, "schema ev") == ["events"]
+    assert {"kind:", "state:", "label:"} <= set(bash(shells, "ls ''"))
+    for words in ("ls kind:v", "ls kind : v"):  # a colon breaks words, or not
+        assert bash(shells, words)[0].endswith("vm")
+    assert {"vm", "disk"} <= set(bash(shells, "ls kind :"))
+    assert bash(shells, "ls profile : d") == []
+    assert "--json" in bash(shells, "ls --j")
     assert bash(shells, "--pl") == ["--plan"]
     assert bash(shells, "--profile d") == ["dev.toml"]
     assert bash(shells, "--profile dev.toml --only dev/c") == ["dev/container/web"]
@@ -75,6 +81,7 @@ def test_zsh(shells: Cli) -> None:
     assert zsh("logs", "") == ["dev/container/web", "dev/vm/guest"]
     assert "--follow" in zsh("logs", "-")
     assert zsh("down", "") == ["dev"]
+    assert {"kind:vm", "state:problem", "label:"} <= set(zsh("ls", ""))
     assert zsh("completion", "") == ["bash", "zsh", "fish"]
     assert "--plan" in zsh("--")
 
@@ -97,5 +104,6 @@ def test_fish(shells: Cli) -> None:
     assert fish("vmtui logs dev/v") == ["dev/vm/guest"]
     assert "--follow" in fish("vmtui logs --f")
     assert fish("vmtui down d") == ["dev"]
+    assert "kind:vm" in fish("vmtui ls kind:")
     assert "dev.toml" in fish("vmtui --profile d")
     assert set(fish("vmtui --on-failure ")) == {"rollback", "keep"}

@@ -26,6 +26,7 @@ log = ["one", "two \\u001b]0;title\\u0007\\u001b[31mred\\u202e", "three"]
 backend = "fake"
 image = "docker://web"
 networks = ["lab"]
+labels = { tier = "front" }
 """
 
 
@@ -52,6 +53,34 @@ def test_ls(up: Cli) -> None:
     assert up.ok("ls", "-k", "vm").splitlines()[1].startswith("dev/vm/guest")
     assert json.loads(up.ok("ls", "-p", "other", "--json")) == []
     assert up.ok().splitlines()[0].startswith("RESOURCE")
+
+
+def names(cli: Cli, *terms: str) -> list[str]:
+    return [item["ref"]["name"] for item in json.loads(cli.ok("ls", "--json", *terms))]
+
+
+def test_ls_with_a_filter(up: Cli) -> None:
+    assert names(up, "kind:vm,container") == ["web", "guest"]
+    assert names(up, "kind:vm", "state:running") == ["guest"]
+    assert names(up, "state:running", "-k", "vm", "guest") == ["guest"]
+    assert names(up, "label:tier=front") == ["web"]
+    assert names(up, "!kind:vm") == ["web", "data", "lab"]
+    assert names(up, "dev/", "--", "-kind:vm") == ["web", "data", "lab"]
+    assert names(up, "--", "-f", "dvgst") == ["guest"]
+    assert names(up, "10.") == ["web", "lab", "guest"]
+    assert up.ok("ls", "--plain", "kind:disk") == "dev/disk/data\n"
+    nothing = up.run("ls", "zzz")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "nothing matches zzz\n")
+    ranked = up.ok("ls", "--plain", "--", "-f", "dl").split()
+    assert ranked[0] == "dev/network/lab"
+
+
+def test_a_wrong_filter_is_wrong_use(up: Cli) -> None:
+    said = up.refused(64, "ls", "state:running", "kidn:vm")
+    assert "the filter 'state:running kidn:vm' at character 15: there is no key 'kidn'" in said
+    assert "hint: did you mean kind:vm?" in said
+    assert "not a regular expression" in up.refused(64, "ls", "web(", "--json")
+    assert "\x1b" not in up.refused(64, "ls", "a\x1b[31m:(")
 
 
 def test_inspect(up: Cli) -> None:

@@ -51,7 +51,8 @@ def test_options_after_the_ref_count_before_the_dashes() -> None:
         ["logs", "web", "-n", "-1"],
         ["--down", "--profile", "x", "--recreate"],
         ["--prof", "x"],
-        ["ls", "extra"],
+        ["ls", "-f", "web"],
+        ["backends", "extra"],
     ],
 )
 def test_wrong_use(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +63,20 @@ def test_wrong_use(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out == ""
     assert shown.err.startswith("error: ")
     assert "hint: vmtui" in shown.err
+
+
+@pytest.mark.parametrize(("argv", "place"), [(["ls", "kidn:vm"], 1), (["ls", "a", "--json", "b", "--", "-("], 6)])
+def test_a_wrong_filter(argv: list[str], place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(argv)
+    assert ended.value.code == 64
+    assert f"at character {place}: " in capsys.readouterr().err
+
+
+def test_a_filter_stands_among_the_options() -> None:
+    args = parse(["ls", "kind:vm", "--json", "web", "--", "-f", "--json"])[1]
+    assert (args.filter, args.json, bool(args.query)) == ("kind:vm web -f --json", True, True)
+    assert not parse([])[1].query
 
 
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   vmtui down dev --purge                  the same without the file, data included
   vmtui --profile ci.toml --foreground    attached: follows the logs, takes all down on a signal
   vmtui --profile ci.toml --json          one JSON record a line on stdout: vmtui schema events"""
+FILTER_HELP = "terms that all must match, as after / in the panel: kind:vm,container state:running !profile:ci web"
 REF_HELP = "a resource: NAME, KIND/NAME or PROFILE/KIND/NAME, as long as it means one"
 
 
@@ -118,8 +119,11 @@ def _acts(*, grace: bool = False, purge: bool = False) -> Callable[[argparse.Arg
 def _ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--profile-name", metavar="NAME", help="only the resources of this profile")
     parser.add_argument("-k", "--kind", choices=KINDS, help="only this kind")
-    parser.add_argument("--plain", action="store_true", help="only the names, one a line, without asking the host")
+    parser.add_argument(
+        "--plain", action="store_true", help="only the names, one a line; without FILTER from the database"
+    )
     _json(parser)
+    parser.add_argument("filter", metavar="FILTER", nargs="*", help=FILTER_HELP)
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +177,9 @@ def _down(parser: argparse.ArgumentParser) -> None:
 
 
 def _schema(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=("profile", "events"), default="profile", help="(default profile)")
+    parser.add_argument(
+        "what", nargs="?", choices=("profile", "config", "events"), default="profile", help="(default profile)"
+    )
     _json(parser, "accepted; a schema always is JSON")
 
 
@@ -186,7 +192,7 @@ def _reap(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS: dict[str, Verb] = {
-    "ls": Verb("list the resources that are there", "verbs:ls", _ls, "vmtui ls --json | jq '.[].ref.name'"),
+    "ls": Verb("list the resources that are there", "verbs:ls", _ls, "vmtui ls kind:vm state:problem -- -profile:ci"),
     "inspect": Verb("show all that is known of one", "verbs:inspect", _inspect, "vmtui inspect vm/guest"),
     "start": Verb("start what is stopped", "verbs:act", _acts(), "vmtui start web guest"),
     "stop": Verb("stop what runs", "verbs:act", _acts(grace=True), "vmtui stop --grace 30s vm/guest"),
@@ -219,11 +225,13 @@ def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
         wrong(f"there is no verb {argv[0]!r}", f"vmtui {close[0]}" if close else "vmtui --help")
     args = _checked(profile_parser(), argv)
     if args.profile is None:
-        return "verbs:ls", argparse.Namespace(profile_name=None, kind=None, plain=False, json=args.json)
+        return "verbs:ls", _parse_ls(["--json"] if args.json else [])
     return "converge:profile", args
 
 
 def _parse_verb(name: str, argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    if name == "ls":
+        return VERBS[name].run, _parse_ls(argv)
     command: list[str] | None = None
     if name == "exec" and "--" in argv:
         cut = list(argv).index("--")
@@ -241,6 +249,21 @@ def _parse_verb(name: str, argv: Sequence[str]) -> tuple[str, argparse.Namespace
     if name == "exec" and not args.command:
         wrong("a command is missing", "vmtui exec REF -- COMMAND")
     return VERBS[name].run, args
+
+
+def _parse_ls(argv: Sequence[str]) -> argparse.Namespace:
+    """Terms and options in any order; what begins with - stands after --."""
+    from vmtui.core.errors import QueryError
+    from vmtui.core.query import parse as parse_query
+
+    cut = list(argv).index("--") if "--" in argv else len(argv)
+    args = verb_parser("ls").parse_intermixed_args(argv[:cut])
+    args.filter = " ".join([*args.filter, *argv[cut + 1 :]])
+    try:
+        args.query = parse_query(args.filter)
+    except QueryError as error:
+        wrong(f"the filter {args.filter!r} at character {error.position + 1}: {error}", error.hint)
+    return args
 
 
 def verb_parser(name: str) -> Parser:

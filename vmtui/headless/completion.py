@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 
+from vmtui.core.query import KEYS, KINDS, STATES
 from vmtui.headless.arguments import HIDDEN, VERBS, profile_parser, verb_parser
 from vmtui.headless.exit_codes import ExitCode
 
 # What a verb's words are: a resource for most; a `down` takes the name of a profile.
-WORDS = {"schema": "profile events", "completion": "bash zsh fish"}
+WORDS = {"schema": "profile config events", "completion": "bash zsh fish"}
+CLOSED = {"kind": KINDS, "state": STATES}  # the keys of a filter whose values are known
 NAMES = "vmtui ls --plain 2>/dev/null"
 PROFILES = NAMES + " | cut -d/ -f1 | sort -u"
 NO_WORDS = frozenset({"ls", "events", "doctor", "backends", *WORDS})
+TERMS = " ".join(f"{key}:{value}" for key in KEYS for value in CLOSED.get(key, ("",)))
 
 
 def main(args: argparse.Namespace) -> int:
@@ -58,7 +61,17 @@ _vmtui() {{
     -*) options="{longs}"; words="$({NAMES})" ;;
     *) return ;;
   esac
-  if [[ $cur == -* ]]; then words=$options; fi
+  if [[ $cur == -* ]]; then words=$options
+  elif [[ $verb == ls ]]; then  # a colon may be a word of its own
+    local key=""
+    if [[ $cur == : ]]; then key=$previous cur=""
+    elif [[ $previous == : ]]; then key=${{COMP_WORDS[COMP_CWORD-2]}}
+    elif [[ $cur == *:* ]]; then key=$cur words="{TERMS}"
+    else words="{" ".join(f"{key}:" for key in KEYS)}"; compopt -o nospace 2>/dev/null; fi
+    case $key in
+{newline.join(f'      {key}) words="{" ".join(values)}" ;;' for key, values in CLOSED.items())}
+    esac
+  fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }}
 complete -F _vmtui vmtui
@@ -70,7 +83,8 @@ def zsh() -> str:
     cases = []
     for name in _verbs():
         words = f'(${{(f)"$({PROFILES if name == "down" else NAMES})"}})'
-        words = f"({WORDS[name]})" if name in WORDS else "()" if name in NO_WORDS else words
+        words = f"({WORDS[name]})" if name in WORDS else f"({TERMS})" if name == "ls" else words
+        words = "()" if name in NO_WORDS - {"ls", *WORDS} else words
         cases.append(f"    {name}) options=({_longs(verb_parser(name))}); names={words} ;;")
     newline = "\n"
     return f"""#compdef vmtui
@@ -103,7 +117,9 @@ def fish() -> str:
     lines += [_fish_option(action, first) for action in _options(profile_parser())]
     for name in _verbs():
         seen = f"'__fish_seen_subcommand_from {name}'"
-        words = WORDS.get(name) or ("" if name in NO_WORDS else f"({PROFILES if name == 'down' else NAMES})")
+        words = TERMS if name == "ls" else WORDS.get(name, "")
+        if name not in NO_WORDS:
+            words = f"({PROFILES if name == 'down' else NAMES})"
         if words:
             lines.append(f"complete -c vmtui -n {seen} -a {_quoted(words)}")
         lines += [_fish_option(action, seen) for action in _options(verb_parser(name))]

@@ -30,10 +30,15 @@ def backend(status: Status) -> str:
 
 
 def resources(
-    statuses: Iterable[Status], *, now: float, width: int | None = None, paint: text.Paint = text.plain
+    statuses: Iterable[Status],
+    *,
+    now: float,
+    width: int | None = None,
+    paint: text.Paint = text.plain,
+    ranked: bool = False,
 ) -> list[str]:
-    """One line a resource, its problems below it."""
-    shown = sorted(statuses, key=lambda status: status.ref)
+    """One line a resource, its problems below it; by name, or as given if they are `ranked`."""
+    shown = list(statuses) if ranked else sorted(statuses, key=lambda status: status.ref)
     head = ("RESOURCE", "BACKEND", "STATE", "UP", "ADDRESS", "ENDPOINT")
     rows = [
         (

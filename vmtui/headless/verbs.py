@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,10 +14,12 @@ from vmtui.core.backend import Desired
 from vmtui.core.errors import Fault
 from vmtui.core.events import ResourceSummary, StepEnded, StepStarted
 from vmtui.core.lifecycle import Action
+from vmtui.core.query import Query
 from vmtui.core.resource import Kind, Ref, Status
+from vmtui.core.searchable import NO_LABELS, Entry
 from vmtui.core.specs import encode
 from vmtui.engine.workspace import Workspace
-from vmtui.headless import diff, exit_codes, session, tables
+from vmtui.headless import diff, exit_codes, session, tables, text
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import document
 from vmtui.headless.session import Failed, Session
@@ -56,22 +58,40 @@ def ls(args: argparse.Namespace) -> int:
         def wanted(ref: Ref) -> bool:
             return args.profile_name in (None, ref.profile) and args.kind in (None, ref.kind)
 
-        if args.plain:
-            for ref in sorted(filter(wanted, workspace.store.everything())):
+        rows = workspace.store.everything()
+        if args.plain and not args.query:
+            for ref in sorted(filter(wanted, rows)):
                 here.screen.data(str(ref))
             return ExitCode.OK
         statuses = await workspace.scan({Kind(args.kind)} if args.kind else None)
-        shown = sorted((status for status in statuses if wanted(status.ref)), key=lambda status: status.ref)
-        if here.json:
+        among = (status for status in statuses if wanted(status.ref))
+        shown = matching(args.query, among, {ref: row.desired.spec.labels for ref, row in rows.items()})
+        if args.plain:
+            for status in shown:
+                here.screen.data(str(status.ref))
+        elif here.json:
             document(here.screen, shown)
         elif shown:
-            for line in tables.resources(shown, now=time.time(), width=here.screen.width, paint=here.screen.paint):
-                here.screen.data(line)
+            look = here.screen
+            for line in tables.resources(
+                shown, now=time.time(), width=look.width, paint=look.paint, ranked=args.query.ranked
+            ):
+                look.data(line)
+        elif args.query:
+            here.screen.say(f"nothing matches {text.clean(args.filter)}")
         else:
             here.screen.say("nothing is here: vmtui --profile FILE makes what a profile says")
         return ExitCode.OK
 
     return session.run(command, json=args.json)
+
+
+def matching(query: Query, statuses: Iterable[Status], labels: Mapping[Ref, Mapping[str, str]]) -> list[Status]:
+    """Those that a query means, by name, of a fuzzy query the best first."""
+    entries = {}
+    for status in sorted(statuses, key=lambda status: status.ref):
+        entries[Entry(status, labels.get(status.ref, NO_LABELS))] = status
+    return [entries[entry] for entry in query.select(entries)]
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -169,7 +189,10 @@ def schema(args: argparse.Namespace) -> int:
     from vmtui.engine.registry import option_types
     from vmtui.profile import jsonschema
 
-    made = jsonschema.profile(option_types) if args.what == "profile" else jsonschema.events()
+    if args.what == "profile":
+        made = jsonschema.profile(option_types)
+    else:
+        made = jsonschema.config() if args.what == "config" else jsonschema.events()
     sys.stdout.write(jsonschema.text(made))
     return ExitCode.OK
 
