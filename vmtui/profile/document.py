@@ -71,9 +71,7 @@ def meant(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def located(
-    fault: type[F], path: Path, text: str, key: tuple[str | int, ...], message: str, hint: str = ""
-) -> F:
+def located(fault: type[F], path: Path, text: str, key: tuple[str | int, ...], message: str, hint: str = "") -> F:
     """A fault of one key of `text`, with its line."""
     from vmtui.profile import rules
     from vmtui.profile.positions import Positions
