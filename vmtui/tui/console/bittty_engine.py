@@ -9,11 +9,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from bittty import Board
+from bittty import Board, Operation
 from bittty.devices.modes import MouseEncoding, MouseProtocol
 from bittty.present import Bell, PresentEvent, RowsScrolledOff, ScrollbackCleared
 from bittty.style import Color, Style
-from bittty.video import Cell
+from bittty.video import Cell, WideHead
 
 from vmtui.tui.console.bittty_model import MODEL, OPERATIONS
 from vmtui.tui.console.engine import PLAIN, Colour, Look, Modes, Mouse, MouseCoding, Row, Run
@@ -74,6 +74,9 @@ class BitttyEngine:
         self._board = board = Board(width=columns, height=rows, model=MODEL, width_policy=GuestWidths())
         for name in board.registry.keys() - OPERATIONS:
             del board.registry[name]
+        # REP beyond a line is of no use, and takes 11 ms a time with a wide character.
+        repeat = board.registry["REP"]
+        board.registry["REP"] = lambda operation: repeat(Operation("REP", (min(operation.args[0], self.columns),)))
         board.host.attach(self._replies)
         board.attach_display(self)
         board.parser._print_text = self._print
@@ -167,8 +170,19 @@ class BitttyEngine:
             page.grid[cursor.y][x] = (style, type(cell)(cell + mark))  # its type says how wide it is
             page.row_gen[cursor.y] = page.generation
 
-    def row(self, y: int) -> Row:
-        return runs(self._screen.page.grid[y], reverse=self._board.modes.reverse_screen)
+    def row(self, y: int, marked: int | None = None) -> Row:
+        cells, columns = self._screen.page.grid[y], self.columns
+        if len(cells) != columns or isinstance(cells[-1][1], WideHead):  # as it can be after a resize
+            cells = [*cells[:columns], *[(Style(), " ")] * (columns - len(cells))]
+            if isinstance(cells[-1][1], WideHead):
+                cells[-1] = (cells[-1][0], " ")
+        reverse = self._board.modes.reverse_screen
+        if marked is None:
+            return runs(cells, reverse=reverse)
+        begin = self._screen.page.owner_x(marked, y)
+        end = begin + 1 + isinstance(cells[begin][1], WideHead)
+        here = runs(cells[begin:end], reverse=not reverse)
+        return (*runs(cells[:begin], reverse=reverse), *here, *runs(cells[end:], reverse=reverse))
 
     def take_dirty(self) -> Sequence[int]:
         page = self._screen.page

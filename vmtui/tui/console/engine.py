@@ -97,8 +97,8 @@ class Engine(Protocol):
         """Interpret what the guest wrote; any split of a stream gives the same screen."""
         ...
 
-    def row(self, y: int) -> Row:
-        """A row of the screen, exactly `columns` cells."""
+    def row(self, y: int, marked: int | None = None) -> Row:
+        """A row of the screen, exactly `columns` cells; the character at column `marked` is drawn in reverse."""
         ...
 
     def take_dirty(self) -> Sequence[int]:

@@ -13,11 +13,12 @@ import re
 ESC = "\x1b"
 LONGEST_SEQUENCE = 128
 LARGEST = "9999"  # a number in a sequence; above any screen and any mode
-# C1 controls (UTF-8 terminals do not act on them), directions, line separators, invisible marks and tags. The zero
-# width joiner stays: it makes one picture of several.
+# C1 controls (UTF-8 terminals do not act on them), directions, line separators, invisible marks and tags: the
+# categories Cc, Cf, Zl and Zp of Unicode. The zero width joiner stays: it makes one picture of several.
 UNWANTED = re.compile(
-    "[\x80-\x9f\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
-    "\U000e0000-\U000e0fff]"
+    "[\x80-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200c\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 # The start of anything that cannot go on as it is; all other sequences are passed over at the speed of the search.
 SUSPECT = re.compile(
