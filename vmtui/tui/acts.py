@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vmtui.core.backend import Desired
 from vmtui.core.errors import Fault
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.lifecycle import Action, allowed, refusal
@@ -64,6 +65,15 @@ class Undo:
     run: Callable[[], Awaitable[None]] = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An act that was carried out; `before` is what the resource was made from."""
+
+    action: Action
+    ref: Ref
+    before: Desired[Any] | None
+
+
 class Acts:
     """Owns the jobs and the undo history of one panel."""
 
@@ -72,6 +82,7 @@ class Acts:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self.jobs: list[Job] = []
         self.undos: list[Undo] = []
+        self.taken: list[Taken] = []
         self.on_change: list[Callable[[], None]] = []
 
     # What may be done
@@ -110,7 +121,8 @@ class Acts:
             return await self._panel.ask(TypeName(f"delete {one}?", lines, word)) is not None
         if action in ASKS:
             lines = [f"{status.ref}  {status.phase}" for status in statuses]
-            return bool(await self._panel.ask(Confirm(f"{action} {one}?", lines, str(action).capitalize())))
+            agreed: bool = await self._panel.ask(Confirm(f"{action} {one}?", lines, str(action).capitalize()))
+            return agreed
         return True
 
     async def carry_out(self, action: Action, refs: Sequence[Ref]) -> None:
@@ -141,6 +153,7 @@ class Acts:
                 self._changed()
 
         async with self._slots:
+            before = self._panel.workspace.applied(part.ref)
             part.state = "running"
             self._changed()
             try:
@@ -152,6 +165,8 @@ class Acts:
             finally:
                 self._changed()
             part.state, part.message = "done", ""
+            self.taken.append(Taken(action, part.ref, before))
+            del self.taken[:-UNDOS_KEPT]
             return None
 
     def _remember(self, action: Action, refs: Sequence[Ref]) -> Undo | None:

@@ -65,6 +65,7 @@ class ResourcesScreen(PanelScreen):
         Binding("space", "mark", "Mark", id="resources-mark", show=False),
         Binding("ctrl+@,ctrl+space", "mark_range", "Mark range", id="resources-mark-range", show=False),
         Binding("asterisk", "mark_all", "Mark all", id="resources-mark-all", show=False),
+        Binding("t", "toml", "TOML of the last act", id="resources-toml", show=False),
         Binding("W", "save_profile", "Save as profile", id="resources-save", show=False),
         Binding("o", "sort(1)", "Sort", id="resources-sort", show=False),
         Binding("O", "reverse", "Reverse", id="resources-reverse", show=False),
@@ -430,6 +431,17 @@ class ResourcesScreen(PanelScreen):
         current = self.listing.current()
         if current is not None:
             self.call_after_refresh(self._open_detail().show_spec)
+
+    def action_toml(self) -> None:
+        """What the last act amounts to in the profile."""
+        from vmtui.tui.screens.saving import TextDialog, toml_of_act
+
+        taken = self.panel.acts.taken[-1] if self.panel.ready and self.panel.acts.taken else None
+        if taken is None:
+            self.panel.say("nothing was done yet", "warning")
+            return
+        text = toml_of_act(self.panel, taken.action, taken.before, taken.ref)
+        self.app.push_screen(TextDialog(f"{taken.action} {taken.ref}", text))
 
     @work(group="save", exit_on_error=False)
     async def action_save_profile(self) -> None:

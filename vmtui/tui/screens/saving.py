@@ -1,0 +1,108 @@
+"""What was done or selected, as TOML: the change that an act amounts to, and a new profile of what is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import Button
+
+from vmtui.core.backend import Desired
+from vmtui.core.errors import Fault, InvalidInput
+from vmtui.core.lifecycle import Action
+from vmtui.core.resource import NAME, NAME_RULE, Ref
+from vmtui.engine import compose, registry
+from vmtui.host.files import in_words, write_atomic
+from vmtui.profile import load
+from vmtui.tui.screens.dialogs import Ask, Confirm, Dialog
+
+if TYPE_CHECKING:
+    from vmtui.tui.app import Panel
+
+
+class TextDialog(Dialog[None]):
+    """Lines to read, and to copy as a whole."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "copy", "Copy", id="text-copy")]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__(title, text.splitlines())
+        self._text = text
+
+    def answers(self) -> ComposeResult:
+        with Horizontal():
+            yield Button("Copy (c)", id="copy", compact=True)
+            yield Button("Close", id="close", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#close").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "copy":
+            self.action_copy()
+        else:
+            self.dismiss(None)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self._text)
+
+
+def toml_of_act(panel: Panel, action: Action, before: Desired[Any] | None, ref: Ref) -> str:
+    """The change of the profile's file that an act amounts to."""
+    if action is not Action.DELETE or before is None:
+        return f"# {action} {ref}\n# A profile says what exists and that it runs; {action} alone changes nothing in it."
+    path = panel.workspace.store.profile_paths().get(ref.profile)
+    if path is None:
+        return f"# {ref.profile} has no file\n"
+    try:
+        text = Path(path).read_text()
+        return compose.toml_change(text, before, None, folder=Path(path).parent, name=Path(path).name)
+    except (OSError, UnicodeDecodeError) as error:
+        return f"# {path} cannot be read: {in_words(error) if isinstance(error, OSError) else 'not UTF-8'}"
+    except Fault as fault:
+        return f"# {fault}"
+
+
+def problem_with(text: str) -> str:
+    """What is wrong with a path for a new profile, "" if nothing is."""
+    path = Path(text).expanduser()
+    if path.suffix != ".toml":
+        return "a profile is a file NAME.toml"
+    if not NAME.fullmatch(path.stem):
+        return NAME_RULE
+    return "" if path.parent.is_dir() else f"there is no folder {path.parent}"
+
+
+async def save_as_profile(panel: Panel, refs: Sequence[Ref]) -> None:
+    """Ask for a file, show what it will say, write it. In a worker."""
+    found = {ref: panel.workspace.applied(ref) for ref in refs}
+    unknown = [ref for ref, desired in found.items() if desired is None]
+    chosen = [desired for desired in found.values() if desired is not None]
+    if not chosen:
+        panel.say("nothing that was applied is selected", "warning")
+        return
+    title = f"save {len(chosen)} resource{'' if len(chosen) == 1 else 's'} as a profile"
+    notes = [f"{ref} is not in the database: it is left out" for ref in unknown]
+    answer = await panel.ask(Ask(title, str(Path.cwd() / "new.toml"), problem_with, lines=notes))
+    if answer is None:
+        return
+    path = Path(answer).expanduser()
+    try:
+        made = compose.compose(path.stem, chosen, path.parent)
+        lost = [f"left out: {edge.key} refers to {edge.provider}, which is not selected" for edge in made.missing]
+        before = [f"{path} is there already, and is replaced"] if path.exists() else []
+        lines = [*before, *lost, "", *made.text.splitlines()]
+        if not await panel.ask(Confirm(f"write {path}?", lines, "Write")):
+            return
+        write_atomic(path, made.text.encode(), mode=0o644)
+        load.load(path, registry.option_types)
+    except OSError as error:
+        panel.fail(InvalidInput(f"{path} cannot be written: {in_words(error)}"), title)
+    except Fault as fault:
+        panel.fail(fault, title)
+    else:
+        panel.say(f"{path} is written; 4 opens it")
