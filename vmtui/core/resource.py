@@ -11,6 +11,7 @@ import msgspec
 
 from vmtui.core.lifecycle import Phase
 
+# The structs of this file refer to nothing that could refer back: without gc=False each collection would walk them all.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")  # an RFC 1123 label, short enough for every use
 NAME_RULE = "a name is 1 to 40 of a-z, 0-9 and -, and does not begin or end with -"
 
@@ -28,7 +29,7 @@ class Kind(StrEnum):
         return self not in (Kind.NETWORK, Kind.DISK)
 
 
-class Ref(msgspec.Struct, frozen=True, order=True):
+class Ref(msgspec.Struct, frozen=True, order=True, gc=False):
     """The name of a resource, unique in a workspace. Written PROFILE/KIND/NAME."""
 
     profile: str
@@ -58,7 +59,7 @@ class Ref(msgspec.Struct, frozen=True, order=True):
         return hashlib.sha256("\0".join((workspace, str(self), *more)).encode()).hexdigest()[:10]
 
 
-class Exit(msgspec.Struct, frozen=True, kw_only=True):
+class Exit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a workload ended. `code` as a shell shows it (128+signal); `reason` such as a trap, in plain words."""
 
     code: int
@@ -66,7 +67,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fault of a resource: what, and the command or step that mends it. `code` is a stable word."""
 
     code: str
@@ -74,14 +75,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One observed detail, for display and `inspect`: ("accelerator", "tcg")."""
 
     name: str
     value: str
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
+class Address(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An address of a resource on a network. `network` is the network's name, "user" for a user-mode network."""
 
     network: str
@@ -90,7 +91,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
 
 
-class Port(msgspec.Struct, frozen=True, kw_only=True):
+class Port(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A place on a network that a consumer is plugged into, as the network's backend made it.
 
     `interface` is on the host: a TAP, or for `medium` "veth" the host's end; `peer` then is the other end, in the
@@ -116,14 +117,14 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     live: bool = True
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a person reaches the resource from the host: `url` is http://…, tcp://… or udp://…"""
 
     url: str
     about: str = ""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class Status(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a backend observed of one resource. Never read from the database."""
 
     ref: Ref
@@ -146,7 +147,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return next((fact.value for fact in self.facts if fact.name == name), "")
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One measurement of a running workload. Counters grow from its start; None is unknown, never zero."""
 
     at: float

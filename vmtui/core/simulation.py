@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from vmtui.core.backend import Attachments, Desired, PortRequest
+from vmtui.core.backend import Attachments, Desired, DiskAttachment, PortRequest
 from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Exit, Fact, Port, Problem, Ref
 
@@ -29,6 +29,10 @@ class Planted(msgspec.Struct, frozen=True, kw_only=True):
 class Simulates(Protocol):
     """Each of these is one write, whatever the number of resources."""
 
+    def share(self, other: Any) -> None:
+        """See the world through the eyes of `other`, of the same workspace: what is kept in memory is kept once."""
+        ...
+
     def plant(self, resources: Sequence[Planted]) -> None:
         """Let them be there. Those that are there already are replaced."""
         ...
@@ -46,6 +50,13 @@ class Simulates(Protocol):
 class SimulatesEnds(Protocol):
     def end(self, ref: Ref, exit: Exit) -> None:  # noqa: A002 - the field's name
         """It ends by itself. What does not run stays as it is. Raises NotFound."""
+        ...
+
+
+@runtime_checkable
+class SimulatesDisks(Protocol):
+    def opened(self, ref: Ref) -> DiskAttachment:
+        """What `attach` would give, if nobody else had it."""
         ...
 
 

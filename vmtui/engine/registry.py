@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -69,7 +69,9 @@ def option_types(kind: Kind) -> OptionTypesOf:
 
 
 class Registry:
-    """The backends of one workspace, each constructed at most once."""
+    """The backends of one workspace, each constructed at most once. `auto` takes none of a lower priority."""
+
+    lowest_priority: ClassVar[int] = 0
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -36,7 +36,8 @@ async def choose(registry: Registry, kind: Kind, was: Applied | None, seen: Stat
     if was is not None:
         return was.desired.backend
     candidates = sorted(
-        (backend for backend in registry.every(kind) if backend.priority >= 0), key=lambda b: -b.priority
+        (backend for backend in registry.every(kind) if backend.priority >= registry.lowest_priority),
+        key=lambda b: -b.priority,
     )
     if len(candidates) == 1:
         return candidates[0].name

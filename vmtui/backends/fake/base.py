@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from sys import intern
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -138,6 +139,9 @@ class FakeBackend(Backend[S]):
             for ledger, listener in heard:
                 ledger.ignore(listener)
 
+    def share(self, other: FakeBackend[Any]) -> None:
+        self.world = other.world
+
     def plant(self, resources: Sequence[Planted]) -> None:
         with self.world.ledger(self.kind).changing() as put:
             for found in resources:
@@ -221,10 +225,10 @@ class FakeBackend(Backend[S]):
 
     def _status(self, entry: Entry) -> Status:
         return Status(
-            ref=entry.ref,
+            ref=Ref(intern(entry.ref.profile), self.kind, entry.ref.name),  # many have their profile in common
             backend=self.name,
             phase=self._phase(entry),
-            spec_hash=entry.spec_hash,
+            spec_hash=intern(entry.spec_hash),  # and many what they were made from
             facts=FACTS if not entry.facts else (*FACTS, *entry.facts),
             problems=self._problems(entry),
         )

@@ -1,21 +1,20 @@
 """Who refers to whom in the simulated world: kept up to date from the text of each row that changes.
 
 Rows are decoded only if their text says that there is something to keep: quotes inside JSON strings are escaped, so
-that a marker such as `"disks":[{` cannot be missed, and found in vain at worst.
+that a marker such as `"phase":"` cannot be missed, and found in vain at worst.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
-from vmtui.core.lifecycle import Phase
+from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Kind
 
-DISKS = b'"disks":[{'
-EXIT_AFTER = b'"exit_after":'
+PHASE = b'"phase":"'
 PUBLISHED = b'"publish":["'
 
 
@@ -28,14 +27,23 @@ class _Named(msgspec.Struct):
     kind: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.profile}/{self.kind}/{self.name}"
+
 
 class _Disk(msgspec.Struct):
     ref: _Named
     read_only: bool = False
 
 
+class _Port(msgspec.Struct):
+    network: _Named
+    index: int
+
+
 class _Attached(msgspec.Struct):
     disks: tuple[_Disk, ...] = ()
+    ports: tuple[_Port, ...] = ()
 
 
 class _Options(msgspec.Struct):
@@ -57,50 +65,68 @@ class Index:
 
     def __init__(self) -> None:
         self.subnets: dict[str, str] = {}  # of networks
+        self.up: set[str] = set()  # workloads, by what was last done to them
         self.ending: dict[Kind, set[str]] = {kind: set() for kind in Kind}  # run, and end by themselves one day
         self.publishing: set[str] = set()  # ports
         self._disks: dict[str, tuple[str, ...]] = {}
-        self._holders: dict[str, set[str]] = {}
+        self._held: dict[str, tuple[str, ...]] = {}
+        self._holders: dict[str, tuple[str, ...]] = {}
         self._of_network: dict[str, dict[str, None]] = {}
-        self._of_consumer: dict[str, dict[str, None]] = {}
+        self._of_consumer: dict[str, tuple[str, ...]] = {}
 
-    def holders(self, disk: str) -> Collection[str]:
+    def holders(self, disk: str) -> Sequence[str]:
         """The workloads that opened it for writing."""
         return self._holders.get(disk, ())
 
     def plugs_of(self, network: str) -> Collection[str]:
         return self._of_network.get(network, ())
 
-    def plugs_by(self, consumer: str) -> Collection[str]:
+    def plugs_by(self, consumer: str) -> Sequence[str]:
         return self._of_consumer.get(consumer, ())
+
+    def held(self, consumer: str) -> Sequence[str]:
+        """The ports that it was started with."""
+        return self._held.get(consumer, ())
 
     def entry_changed(self, kind: Kind, key: str, text: bytes | None) -> None:
         if kind is Kind.NETWORK:
             self.subnets.pop(key, None)
             if text is not None and (subnet := _network.decode(text).subnet):
                 self.subnets[key] = subnet
-            return
-        for disk in self._disks.pop(key, ()):
-            self._holders[disk].discard(key)
-        self.ending[kind].discard(key)
-        if text is None or not (DISKS in text or EXIT_AFTER in text):
-            return
-        row = _workload.decode(text)
+        elif kind.runs:
+            for disk in self._disks.pop(key, ()):
+                self._holders[disk] = tuple(other for other in self._holders[disk] if other != key)
+            self._held.pop(key, None)
+            self.up.discard(key)
+            self.ending[kind].discard(key)
+            if text is not None and PHASE in text:  # without it is the default, stopped
+                self._workload_changed(kind, key, _workload.decode(text))
+
+    def _workload_changed(self, kind: Kind, key: str, row: _Workload) -> None:
+        if row.phase in UP:
+            self.up.add(key)
         if row.phase is Phase.RUNNING and row.options is not None and row.options.exit_after is not None:
             self.ending[kind].add(key)
-        if row.attachments is not None and row.attachments.disks:
-            refs = [disk.ref for disk in row.attachments.disks if not disk.read_only]
-            self._disks[key] = disks = tuple(f"{ref.profile}/{ref.kind}/{ref.name}" for ref in refs)
+        if row.attachments is None:
+            return
+        if row.attachments.ports:
+            self._held[key] = tuple(f"{port.network} {key} {port.index}" for port in row.attachments.ports)
+        disks = tuple(str(disk.ref) for disk in row.attachments.disks if not disk.read_only)
+        if disks:
+            self._disks[key] = disks
             for disk in disks:
-                self._holders.setdefault(disk, set()).add(key)
+                self._holders[disk] = (*self._holders.get(disk, ()), key)
 
     def plug_changed(self, key: str, text: bytes | None) -> None:
         network, consumer, _ = key.split(" ")
-        for table, owner in ((self._of_network, network), (self._of_consumer, consumer)):
-            if text is not None:
-                table.setdefault(owner, {})[key] = None
-            else:
-                table.get(owner, {}).pop(key, None)
+        others = tuple(other for other in self._of_consumer.pop(consumer, ()) if other != key)
+        if text is not None:
+            self._of_network.setdefault(network, {})[key] = None
+            others = (*others, key)
+        else:
+            self._of_network.get(network, {}).pop(key, None)
+        if others:
+            self._of_consumer[consumer] = others
         if text is not None and PUBLISHED in text:
             self.publishing.add(key)
         else:

@@ -140,7 +140,6 @@ class FakeWorkload(FakeBackend[W]):
             started_at=entry.runs[-1].started_at if phase in UP else None,
             exit=entry.exit if phase is Phase.EXITED else None,
             addresses=tuple(addresses),
-            ports=entry.attachments.ports if phase in UP else (),
         )
 
     def _addresses(self, entry: Entry) -> Sequence[Address]:

@@ -23,7 +23,6 @@ from vmtui.core.backend import Attachments, Context
 from vmtui.core.errors import Conflict, NotFound
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Exit, Fact, Kind, Port, Problem, Ref
-from vmtui.core.units import Publish
 
 RUNS_KEPT = 4  # of one resource: how far back its log goes
 PLAIN = FakeOptions()
@@ -38,7 +37,7 @@ class Clock:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
-class Run(msgspec.Struct, frozen=True, array_like=True):
+class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """From a start to its end. `ended_at` is None while nobody ended it."""
 
     started_at: float
@@ -47,7 +46,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A resource. Not `complete`: its `create` was cut off. `phase` is what the last action made of it.
 
     `problems` and `facts` are those that the simulation gives it beside what follows from the rest.
@@ -104,12 +103,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Exit(code=last.code, reason=last.reason, at=last.ended_at or 0.0)
 
 
-class Plug(msgspec.Struct, frozen=True, kw_only=True):
+class Plug(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A port of a network. Unplugged, the row is the lease: the address is kept for its consumer."""
 
     mark: str
     port: Port
-    publish: tuple[Publish, ...] = ()
+    publish: tuple[str, ...] = ()  # as they are written
     plugged: bool = True
     down: bool = False  # the simulation has taken its link away
 
@@ -177,8 +176,17 @@ class World:
         self.ledger(ref.kind).put(str(ref), entry)
 
     def up(self, ref: Ref) -> bool:
-        entry = self.find(ref)
-        return entry is not None and entry.phase in UP
+        self.ledger(ref.kind).refresh()
+        return self.known_up(str(ref), ref.kind)
+
+    def known_up(self, key: str, kind: Kind) -> bool:
+        """Whether it is up, as of the last time that its file was looked at."""
+        if key not in self.index.up:
+            return False
+        if key not in self.index.ending[kind]:
+            return True
+        entry = self.ledger(kind).get(key)
+        return entry is not None and entry.at(self.clock.now()).phase in UP
 
     def users(self, disk: Ref) -> list[Ref]:
         """The running workloads that have `disk` attached."""
