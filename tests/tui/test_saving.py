@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from textual.widgets import Input
+
 from tests.support.panel import panel_of, shown, until, workspace_of
 from vmtui.core.resource import Kind, Ref
 from vmtui.engine import registry
@@ -23,7 +25,8 @@ async def test_what_is_selected_becomes_a_profile(paths: Paths, tmp_path: Path) 
         app.home.listing.mark([GUEST, DATA], on=True)
         await pilot.press("W")
         await until(pilot, lambda: isinstance(app.screen, Ask))
-        await pilot.press("ctrl+a", "ctrl+k", *str(tmp_path / "saved.toml"), "enter")
+        app.screen.query_one(Input).value = str(tmp_path / "saved.toml")
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         assert "left out: vm.guest.networks[0] refers to dev/network/lab" in shown(app)
         await pilot.press("y")
@@ -40,7 +43,8 @@ async def test_a_wrong_path_is_said_while_it_is_typed(paths: Paths, tmp_path: Pa
         app.home.select(GUEST)
         await pilot.press("W")
         await until(pilot, lambda: isinstance(app.screen, Ask))
-        await pilot.press("ctrl+a", "ctrl+k", *str(tmp_path / "no" / "saved.toml"), "enter")
+        app.screen.query_one(Input).value = str(tmp_path / "no" / "saved.toml")
+        await pilot.press("enter")
         await until(pilot, lambda: "there is no folder" in shown(app))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is app.home)
