@@ -180,9 +180,12 @@ COLUMNS: dict[str, Column] = {
 }  # fmt: skip
 
 
-def choose(width: int, wanted: Sequence[str] = ()) -> list[tuple[Column, int]]:
-    """The columns that fit into `width` cells and their widths; one cell lies between two."""
-    names = [name for name in wanted if name in COLUMNS] or list(COLUMNS)
+def choose(width: int, wanted: Sequence[str] = (), without: str = "") -> list[tuple[Column, int]]:
+    """The columns that fit into `width` cells and their widths; one cell lies between two.
+
+    `without` is left out unless it is wanted by name: the headings have it.
+    """
+    names = [name for name in wanted if name in COLUMNS] or [name for name in COLUMNS if name != without]
     room = width - 1
     chosen: list[Column] = []
     for column in sorted((COLUMNS[name] for name in names), key=lambda column: column.weight):

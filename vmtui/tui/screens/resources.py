@@ -40,7 +40,7 @@ OF_ONE = {"logs": Action.LOGS, "console": Action.CONSOLE, "shell": Action.EXEC}
 class ResourcesScreen(PanelScreen):
     NAME = "Resources"
     FILTERS = True
-    CSS = """
+    DEFAULT_CSS = """
     #columns { height: 1fr; }
     #detail { border-left: solid $panel; width: 46%; min-width: 30; padding-left: 1; }
     ResourcesScreen.narrow #columns { layout: vertical; }

@@ -26,12 +26,12 @@ class ResourceList(LineView):
         self.wanted = wanted
         self.marked: set[Ref] = set()
         self._columns: list[tuple[columns.Column, int]] = []
-        self._columns_of = 0
+        self._columns_of = (0, "")
 
     def columns(self) -> list[tuple[columns.Column, int]]:
-        width = self.size.width
-        if width != self._columns_of:
-            self._columns, self._columns_of = columns.choose(width, self.wanted), width
+        key = self.size.width, self.view.group
+        if key != self._columns_of:
+            self._columns, self._columns_of = columns.choose(key[0], self.wanted, without=key[1]), key
         return self._columns
 
     # LineView
