@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -114,8 +115,8 @@ class EventsScreen(RecordScreen[Recorded]):
         self._read_at = time.monotonic()
         try:
             found = self.workspace.events(limit=None if self._last else FIRST, after=self._last)
-        except Fault as fault:
-            self.say_title(str(fault))
+        except (Fault, sqlite3.Error) as error:
+            self.say_title(str(error))
             return
         if found:
             self._last = found[-1].id

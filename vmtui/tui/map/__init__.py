@@ -1,0 +1,1 @@
+"""The map: which lines it has, and how one is drawn."""
