@@ -226,7 +226,8 @@ async def test_a_failure_is_a_dialog_with_the_next_step(paths: Paths) -> None:
 async def test_an_empty_workspace_says_which_key_helps(paths: Paths) -> None:
     workspace = open_fakes(paths)
     async with panel_of(workspace) as (app, _):
-        assert "nothing is here yet: 4 opens a profile" in shown(app)
+        assert "enter  bring up the demo profile" in shown(app)
+        assert "D Demo" in footer(app)
     await workspace.aclose()
 
 

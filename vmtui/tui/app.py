@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual import work
+from textual.actions import ActionParseResult
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
 from vmtui.host.faults import Fault
 from vmtui.tui import terminal, themes
@@ -43,6 +46,7 @@ VIEWS = {  # name → the class, imported when it is first shown
 }
 HISTORY = 20
 NOTICES_KEPT = 500
+DEMO_SIZE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class Panel(App[None]):
         self.read_only = read_only
         self.demo = demo
         self.failed: Fault | None = None
+        self.next_demo: int | None = None  # set on leaving: open the demo instead
         self.notices: list[Notice] = []
         self._home = home
         self._settings = settings
@@ -373,6 +378,30 @@ class Panel(App[None]):
 
         self.show(EditScreen(what))
 
+    # What goes wrong
+
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """A key whose action fails shows why; it ends nothing."""
+        try:
+            return await super().run_action(action, default_namespace, namespaces)
+        except Fault as fault:
+            self.fail(fault)
+            return True
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        self.worker_changed(event)
+
+    def worker_changed(self, event: Worker.StateChanged) -> None:
+        """Work in the background that failed is told like everything else that fails."""
+        error = event.worker.error
+        if event.state is WorkerState.ERROR and error is not None:
+            self.fail(error, event.worker.name.replace("_", " ").strip())
+
     # Prompts
 
     def action_filter(self) -> None:
@@ -397,6 +426,11 @@ class Panel(App[None]):
         from vmtui.tui.screens.theme import ThemeScreen
 
         self.push_screen(ThemeScreen())
+
+    def action_demo(self) -> None:
+        """Leave this workspace as it is, and show made-up resources."""
+        self.next_demo = DEMO_SIZE
+        self.exit()
 
     def action_mouse(self) -> None:
         """Without the mouse the terminal's own selection works."""
@@ -472,7 +506,17 @@ if TYPE_CHECKING:
 
 def run(*, read_only: bool = False, demo: int | None = None) -> None:
     """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Fault."""
+    while True:
+        panel = _panel(read_only=read_only, demo=demo)
+        panel.run()
+        if panel.failed is not None:
+            raise panel.failed
+        if panel.next_demo is None:
+            return
+        demo = panel.next_demo
 
+
+def _panel(*, read_only: bool, demo: int | None) -> Panel:
     async def opener() -> Workspace:
         from vmtui.host.paths import Paths
 
@@ -482,12 +526,8 @@ def run(*, read_only: bool = False, demo: int | None = None) -> None:
 
             return await open_demo(paths, demo)
         from vmtui.engine.workspace import Workspace
-
         from vmtui.host.person import acting
 
         return await Workspace.open(paths, by=acting("vmtui panel"))
 
-    panel = Panel(opener=opener, read_only=read_only, demo=demo is not None)
-    panel.run()
-    if panel.failed is not None:
-        raise panel.failed
+    return Panel(opener=opener, read_only=read_only, demo=demo is not None)

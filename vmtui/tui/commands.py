@@ -165,6 +165,7 @@ COMMANDS: dict[str, Command] = {
     "group": Command("the list", _group, "|".join(GROUPS), _words(GROUPS)),
     **{verb: Command(f"{verb} these, or what is selected", _verb(verb), "[REF…]", _refs) for verb in VERBS},
     "undo": Command("take back the last act", lambda panel, _: panel.home.action_undo()),
+    "demo": Command("show made-up resources", lambda panel, _: panel.action_demo()),
     "theme": Command("choose a theme", _theme, "[NAME]", lambda panel, _: sorted(panel.available_themes)),
     "mouse": Command("on or off", lambda panel, _: panel.action_mouse()),
     "help": Command("the keys in force", lambda panel, _: panel.action_help()),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.screen import Screen
+from textual.worker import Worker
 
 from vmtui.tui.widgets.bars import FooterBar, TitleBar
 
@@ -67,6 +68,9 @@ class PanelScreen(Screen[None]):
         """Enter after "/": the focus is the screen's again."""
 
     # Textual's events
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        self.panel.worker_changed(event)
 
     def on_screen_resume(self) -> None:
         self.query_one(TitleBar).say(right=self.panel.standing())

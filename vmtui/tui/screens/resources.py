@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 
 from vmtui.core.lifecycle import Action
 from vmtui.core.resource import Ref, Status
+from vmtui.host.paths import data_dir
 from vmtui.tui.columns import COLUMNS
 from vmtui.tui.model import Changes, Item, Model
 from vmtui.tui.screens.base import PanelScreen
@@ -65,6 +66,7 @@ class ResourcesScreen(PanelScreen):
         Binding("space", "mark", "Mark", id="resources-mark", show=False),
         Binding("ctrl+@,ctrl+space", "mark_range", "Mark range", id="resources-mark-range", show=False),
         Binding("asterisk", "mark_all", "Mark all", id="resources-mark-all", show=False),
+        Binding("D", "demo", "Demo", id="resources-demo"),
         Binding("t", "toml", "TOML of the last act", id="resources-toml", show=False),
         Binding("W", "save_profile", "Save as profile", id="resources-save", show=False),
         Binding("o", "sort(1)", "Sort", id="resources-sort", show=False),
@@ -170,7 +172,7 @@ class ResourcesScreen(PanelScreen):
     def _why_empty(self) -> str:
         if self._filter:
             return "nothing matches the filter: escape clears it"
-        return "nothing is here yet: 4 opens a profile to bring up, n makes something new, :demo shows made-up ones"
+        return "nothing is here yet: enter brings up the demo profile"
 
     # Filter, order, groups
 
@@ -273,6 +275,9 @@ class ResourcesScreen(PanelScreen):
             self.action_detail()
 
     def action_detail(self) -> None:
+        if self.listing.welcomes:
+            self.panel.open_profile(data_dir("profiles") / "dev.toml")
+            return
         heading = self.listing.heading()
         if heading is not None:
             self.listing.view.folded ^= {heading.name}
@@ -357,6 +362,8 @@ class ResourcesScreen(PanelScreen):
             return self._fits(OF_ONE[action])
         if action == "undo":
             return self.panel.ready and bool(self.panel.acts.undos) and not self.panel.read_only
+        if action == "demo":
+            return self.listing.welcomes
         if action in ("edit", "create"):
             return self.panel.ready and not self.panel.read_only
         return True
@@ -370,6 +377,10 @@ class ResourcesScreen(PanelScreen):
     async def act_on(self, verb: Action, statuses: list[Status]) -> None:
         """Ask if need be, and do it."""
         await self.panel.acts.act(verb, statuses)
+
+    def action_demo(self) -> None:
+        if self.listing.welcomes:
+            self.panel.action_demo()
 
     def action_undo(self) -> None:
         self.act_undo()

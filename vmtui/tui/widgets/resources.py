@@ -16,6 +16,17 @@ from vmtui.tui.view import Heading, View
 from vmtui.tui.widgets.bars import Bar
 from vmtui.tui.widgets.lines import LineView
 
+WELCOME = (
+    ("", ""),
+    ("", "Nothing is here yet: vmtui has made no VM, container, sandbox, network or disk on this machine."),
+    ("", ""),
+    ("enter", "bring up the demo profile: one of each kind, for real, with nothing fetched but Debian packages"),
+    ("4", "open a profile of yours: see its plan, apply it"),
+    ("n", "make something new"),
+    ("D", "look around in a demo first: made-up resources, nothing is real"),
+    ("7", "what this machine can do, and what mends what it cannot"),
+)
+
 
 class ResourceList(LineView):
     """`view` says what is listed; `marked` are the refs that bulk actions take."""
@@ -34,12 +45,26 @@ class ResourceList(LineView):
             self._columns, self._columns_of = columns.choose(key[0], self.wanted, without=key[1]), key
         return self._columns
 
+    @property
+    def welcomes(self) -> bool:
+        """Whether there is nothing yet, and it is said how that can be changed."""
+        return self.view.model.loaded and not self.view.model.items
+
     # LineView
 
     def line_count(self) -> int:
-        return len(self.view.lines)
+        return len(WELCOME) if self.welcomes else len(self.view.lines)
+
+    def selectable(self, y: int) -> bool:  # noqa: ARG002
+        return not self.welcomes
+
+    def shows_cursor(self) -> bool:
+        return not self.welcomes
 
     def draw(self, y: int, width: int, selected: bool) -> Sequence[Segment]:  # noqa: ARG002
+        if self.welcomes:
+            key, said = WELCOME[y]
+            return [Segment(f"  {key:>7}  ", self.palette.key), Segment(said, self.palette.text)]
         line = self.view.lines[y]
         palette = self.palette
         if isinstance(line, Heading):
