@@ -185,11 +185,12 @@ class Workspace:
         again = set(declared) if "all" in recreate else self._named(profile.name, recreate, declared)
         applied = self.store.of_profile(profile.name)
         observed = await self._observed(profile.name)
-        desired = {
-            ref: await selection.desired(self.registry, item, applied.get(ref), observed.get(ref))
-            for ref, item in declared.items()
-            if ref in chosen
-        }
+        with trace.doing(f"plan {profile.name}", reads=True):
+            desired = {
+                ref: await selection.desired(self.registry, item, applied.get(ref), observed.get(ref))
+                for ref, item in declared.items()
+                if ref in chosen
+            }
         plan = make_plan(
             profile.name,
             desired,
@@ -203,7 +204,8 @@ class Workspace:
             path=str(profile.path),
         )
         if check:
-            await selection.preflight(self.registry, plan, declared)
+            with trace.doing(f"plan {profile.name}", reads=True):
+                await selection.preflight(self.registry, plan, declared)
         return plan
 
     def _named(self, profile: str, texts: Sequence[str], known: Collection[Ref]) -> set[Ref]:
@@ -297,7 +299,8 @@ class Workspace:
             row = self.store.get(ref)
             if row is None:
                 raise NotFound(f"{ref} is not applied", hint="vmtui ls")
-            status = await readiness.wait(self, ref, row.desired.spec, seen=row.ready, timeout=timeout)
+            with trace.doing(f"wait for {ref}", reads=True):
+                status = await readiness.wait(self, ref, row.desired.spec, seen=row.ready, timeout=timeout)
             instance = readiness.instance(status)
             if instance and instance != row.ready:
                 self.store.set_ready(ref, instance)
