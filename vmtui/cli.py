@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+DUMB = ("", "dumb", "unknown")  # values of TERM that tell of no screen
+
 
 def main() -> None:
     """The entry point `vmtui`. Ends the process with one of the codes of headless/exit_codes.py."""
@@ -25,20 +27,24 @@ def main() -> None:
 
 
 def _front_end(argv: list[str]) -> int:
-    if not argv and sys.stdin.isatty() and sys.stdout.isatty():
+    screen = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in DUMB
+    if not argv and screen:
         return _panel()
     from vmtui.headless import arguments
 
-    return arguments.run(argv)
+    where, args = arguments.parse(argv)
+    if where == arguments.PANEL and screen:
+        return _panel(read_only=args.read_only, demo=args.demo)
+    return arguments.call(where, args)
 
 
-def _panel() -> int:
+def _panel(*, read_only: bool = False, demo: int | None = None) -> int:
     from vmtui.headless import exit_codes
     from vmtui.host.faults import Fault
     from vmtui.tui import app
 
     try:
-        app.run()
+        app.run(read_only=read_only, demo=demo)
     except Fault as fault:
         hint = f"\nhint: {fault.hint}" if fault.hint else ""
         sys.stderr.write(f"error: {fault}{hint}\n")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from vmtui.headless.arguments import VERBS, parse
+from vmtui.engine.demo import DEFAULT_SIZE
+from vmtui.headless.arguments import DEMO_SIZE, PANEL, VERBS, parse
 
 
 def test_without_a_verb_it_is_a_profile_or_the_list() -> None:
-    assert parse([])[0] == "verbs:ls"
+    assert parse([])[0] == PANEL
+    assert parse(["--json"])[0] == "verbs:ls"
     where, args = parse(["--profile", "dev.toml", "--only", "web", "vm/guest", "--timeout", "1m30s", "--json"])
     assert where == "converge:profile"
     assert (args.only, args.timeout, args.json, args.on_failure) == (["web", "vm/guest"], 90.0, True, "rollback")
@@ -53,6 +55,12 @@ def test_options_after_the_ref_count_before_the_dashes() -> None:
         ["--prof", "x"],
         ["ls", "-f", "web"],
         ["backends", "extra"],
+        ["--read-only", "--profile", "x"],
+        ["--profile", "x", "--demo"],
+        ["--plain", "--json"],
+        ["--demo", "0"],
+        ["--demo", "many"],
+        ["--read-only", "--down"],
     ],
 )
 def test_wrong_use(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +84,15 @@ def test_a_wrong_filter(argv: list[str], place: int, capsys: pytest.CaptureFixtu
 def test_a_filter_stands_among_the_options() -> None:
     args = parse(["ls", "kind:vm", "--json", "web", "--", "-f", "--json"])[1]
     assert (args.filter, args.json, bool(args.query)) == ("kind:vm web -f --json", True, True)
-    assert not parse([])[1].query
+    assert not parse(["ls"])[1].query
+
+
+def test_the_options_of_the_panel() -> None:
+    where, args = parse(["--read-only", "--demo"])
+    assert (where, args.read_only, args.demo) == (PANEL, True, DEMO_SIZE)
+    assert DEMO_SIZE == DEFAULT_SIZE
+    where, args = parse(["--plain", "--demo", "7"])
+    assert (where, args.read_only, args.demo) == ("plain:main", False, 7)
 
 
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ HELP_WIDTH = 100
 KINDS = ("network", "disk", "vm", "container", "sandbox")
 EXAMPLES = """examples:
   vmtui                                   the panel; on a pipe, the list of resources
+  vmtui --demo                            the panel over made-up resources: nothing is real
   vmtui --profile dev.toml                make the host as the profile says, wait until all is ready
   vmtui --profile dev.toml --plan         show what that would change, change nothing
   vmtui --profile dev.toml --check        has the host drifted? exit 2 if so
@@ -25,6 +26,9 @@ EXAMPLES = """examples:
   vmtui --profile ci.toml --foreground    attached: follows the logs, takes all down on a signal
   vmtui --profile ci.toml --json          one JSON record a line on stdout: vmtui schema events"""
 FILTER_HELP = "terms that all must match, as after / in the panel: kind:vm,container state:running !profile:ci web"
+PANEL = "panel"  # in place of MODULE:FUNCTION: no part of this package
+DEMO_SIZE = 40
+DEMO_HELP = f"over N made-up resources (default {DEMO_SIZE}): nothing is real"
 REF_HELP = "a resource: NAME, KIND/NAME or PROFILE/KIND/NAME, as long as it means one"
 
 
@@ -92,6 +96,12 @@ def _whole(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError("it must not be negative")
     return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of resources")
+    return int(text)
 
 
 def _duration(text: str) -> float:
@@ -224,6 +234,10 @@ def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
         close = difflib.get_close_matches(argv[0], [name for name in VERBS if name not in HIDDEN], 1)
         wrong(f"there is no verb {argv[0]!r}", f"vmtui {close[0]}" if close else "vmtui --help")
     args = _checked(profile_parser(), argv)
+    if args.plain:
+        return "plain:main", args
+    if args.profile is None and not args.json:
+        return PANEL, args
     if args.profile is None:
         return "verbs:ls", _parse_ls(["--json"] if args.json else [])
     return "converge:profile", args
@@ -283,9 +297,13 @@ def profile_parser() -> Parser:
         f"{vmtui.__doc__}\n\nverbs (vmtui VERB --help tells more):\n{verbs}",
         f"{EXAMPLES}\n\nexit codes:\n{codes}\n\nNO_COLOR switches colours off.",
     )
-    parser.usage = "vmtui [--profile FILE [OPTION…]] | vmtui VERB …"
+    parser.usage = "vmtui [--read-only] [--demo [N]] [--plain] | vmtui --profile FILE [OPTION…] | vmtui VERB …"
     add = parser.add_argument
     add("-V", "--version", action="version", version=vmtui.__version__, help="print the version")
+    panel = parser.add_argument_group("the panel, without --profile")
+    panel.add_argument("--read-only", action="store_true", help="look at everything, change nothing")
+    panel.add_argument("--demo", metavar="N", nargs="?", type=_count, const=DEMO_SIZE, help=DEMO_HELP)
+    panel.add_argument("--plain", action="store_true", help="lines instead of a screen, as for screen readers")
     add("-p", "--profile", metavar="FILE", help="make the host as this TOML file says")
     instead = parser.add_argument_group("instead of that")
     instead.add_argument("--adopt", action="store_true", help="change FILE to what was applied; --plan only shows it")
@@ -310,6 +328,9 @@ def _checked(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
         args.recreate = ["all"]
     args.recreate = args.recreate or []
     modes = [f"--{mode}" for mode in ("adopt", "check", "down", "foreground", "plan") if getattr(args, mode)]
+    panel = [f"--{name.replace('_', '-')}" for name in ("read_only", "demo", "plain") if getattr(args, name)]
+    if panel and (args.profile is not None or args.json):
+        parser.error(f"{panel[0]} does not go with {'--json' if args.profile is None else '--profile'}")
     if args.profile is None:
         given = [*modes, *(f"--{name}" for name in ("purge", "only", "recreate", "timeout") if getattr(args, name))]
         if given:
@@ -325,9 +346,17 @@ def _checked(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
 
 def run(argv: Sequence[str]) -> int:
     """Parse, import what is asked for, and do it; the exit code."""
+    return call(*parse(argv))
+
+
+def call(where: str, args: argparse.Namespace) -> int:
+    """What `parse` gave; the panel's place on what is no screen is the list."""
     from importlib import import_module
 
-    where, args = parse(argv)
+    if where == PANEL:
+        where, listed = "verbs:ls", _parse_ls([])
+        listed.demo = args.demo
+        args = listed
     module, _, function = where.partition(":")
     code: int = getattr(import_module(f"vmtui.headless.{module}"), function)(args)
     return code

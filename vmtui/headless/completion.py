@@ -131,7 +131,7 @@ def _fish_option(action: argparse.Action, condition: str) -> str:
         f" -l {option[2:]}" if option[1] == "-" else f" -s {option[1:]}" for option in action.option_strings
     )
     choices = f" -x -a {_quoted(' '.join(map(str, action.choices)))}" if action.choices else ""
-    takes = " -r -F" if action.dest == "profile" else " -x" if action.nargs != 0 and not choices else ""
+    takes = " -r -F" if action.dest == "profile" else " -x" if action.nargs not in (0, "?") and not choices else ""
     return f"complete -c vmtui -n {condition}{names}{takes}{choices} -d {_quoted(action.help or '')}"
 
 

@@ -115,11 +115,15 @@ class Session:
 Command = Callable[[Session, Workspace], Coroutine[Any, Any, int]]
 
 
-def run(command: Command, *, json: bool, stream: bool = False, by: str = "") -> int:
-    """Open the workspace, run the command to its end, and say how it ended. `by` is who acts, if not who calls."""
+def run(command: Command, *, json: bool, stream: bool = False, by: str = "", demo: int | None = None) -> int:
+    """Open the workspace, run the command to its end, and say how it ended.
+
+    `by` is who acts, if not who calls; `demo` the number of made-up resources of a workspace for this command alone.
+    """
     session = Session(json=json, stream=stream)
+    who = by or acting(_front_end())
     try:
-        return asyncio.run(_run(session, command, by or acting(_front_end())))
+        return asyncio.run(_run(session, command, lambda: _opened(who, demo)))
     except KeyboardInterrupt:  # before the handler was installed, or after it was removed
         return session.finish(ExitCode.INTERRUPTED, "interrupted")
 
@@ -130,9 +134,18 @@ def _front_end() -> str:
     return f"vmtui {verb}" if verb.isalpha() else "vmtui --profile"
 
 
-async def _run(session: Session, command: Command, by: str) -> int:
+async def _opened(by: str, demo: int | None) -> Workspace:
+    paths = Paths.from_environment()
+    if demo is None:
+        return await Workspace.open(paths, by=by)
+    from vmtui.engine.demo import open_demo
+
+    return await open_demo(paths, demo, by=by)
+
+
+async def _run(session: Session, command: Command, opened: Callable[[], Awaitable[Workspace]]) -> int:
     caught: list[int] = []
-    task = asyncio.create_task(_command(session, command, by))
+    task = asyncio.create_task(_command(session, command, opened))
 
     def on_signal(number: int) -> None:
         if caught:
@@ -179,8 +192,8 @@ def _of_host(error: OSError | sqlite3.Error) -> Fault:
     return OperationFailed(f"{path}{in_words(error)}", hint=remedy(error))
 
 
-async def _command(session: Session, command: Command, by: str) -> int:
-    async with await Workspace.open(Paths.from_environment(), by=by) as workspace:
+async def _command(session: Session, command: Command, opened: Callable[[], Awaitable[Workspace]]) -> int:
+    async with await opened() as workspace:
         return await command(session, workspace)
 
 

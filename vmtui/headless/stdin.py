@@ -10,21 +10,25 @@ import os
 import sys
 from collections.abc import AsyncIterator
 
+from vmtui.headless.screen import Screen
+
 CHUNK = 65536
 MAX_LINE = 1024
 
 
+async def chunk() -> bytes:
+    """The next bytes of stdin, b"" at its end. Nothing is lost if it is cancelled."""
+    fd = sys.stdin.fileno()
+    await _readable(fd)
+    try:
+        return os.read(fd, CHUNK)
+    except OSError:  # the terminal is gone
+        return b""
+
+
 async def chunks() -> AsyncIterator[bytes]:
     """The bytes of stdin as they come, to its end."""
-    fd = sys.stdin.fileno()
-    while True:
-        await _readable(fd)
-        try:
-            data = os.read(fd, CHUNK)
-        except OSError:  # the terminal is gone
-            return
-        if not data:
-            return
+    while data := await chunk():
         yield data
 
 
@@ -36,6 +40,41 @@ async def line() -> str:
         if b"\n" in typed or len(typed) > MAX_LINE:
             break
     return typed.partition(b"\n")[0].decode("utf-8", "replace")
+
+
+class Lines:
+    """The lines of stdin; on a terminal each is asked for by a prompt."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._asks = screen.data_is_tty and sys.stdin.isatty()
+        self._typed = b""
+        self._ended = False
+        self._prompt = b""
+
+    async def next(self, prompt: str) -> str | None:
+        """Without its end; None at the end of stdin. Nothing is lost if it is cancelled."""
+        self._prompt = prompt.encode()
+        self.again()
+        while b"\n" not in self._typed and not self._ended and len(self._typed) < CHUNK:
+            data = await chunk()
+            self._typed += data
+            self._ended = not data
+        self._prompt = b""
+        if not self._typed and self._ended:
+            return None
+        first, _, self._typed = self._typed.partition(b"\n")
+        return first.decode("utf-8", "replace").rstrip("\r")
+
+    def interrupted(self) -> None:
+        """Something is about to be said while the prompt waits."""
+        if self._asks and self._prompt:
+            self._screen.raw(b"\n")
+
+    def again(self) -> None:
+        """The prompt, after an interruption."""
+        if self._asks and self._prompt:
+            self._screen.raw(self._prompt)
 
 
 async def _readable(fd: int) -> None:

@@ -83,7 +83,7 @@ def ls(args: argparse.Namespace) -> int:
             here.screen.say("nothing is here: vmtui --profile FILE makes what a profile says")
         return ExitCode.OK
 
-    return session.run(command, json=args.json)
+    return session.run(command, json=args.json, demo=getattr(args, "demo", None))
 
 
 def matching(query: Query, statuses: Iterable[Status], labels: Mapping[Ref, Mapping[str, str]]) -> list[Status]:
