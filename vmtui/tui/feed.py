@@ -105,14 +105,18 @@ class Feed:
     async def _measure(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            wanted = {ref for refs in self._looked_at for ref in refs()}
-            running = [ref for ref in wanted if self._measurable(ref)][:MEASURED_AT_MOST]
-            if not running:
-                continue
-            found = await asyncio.gather(*(self._workspace.stats(ref) for ref in running), return_exceptions=True)
-            samples = {ref: sample for ref, sample in zip(running, found, strict=True) if isinstance(sample, Sample)}
-            if samples:
-                self._tell(self.model.measure(samples))
+            await self.measure()
+
+    async def measure(self) -> None:
+        """Once, what is looked at."""
+        wanted = {ref for refs in self._looked_at for ref in refs()}
+        running = [ref for ref in wanted if self._measurable(ref)][:MEASURED_AT_MOST]
+        if not running:
+            return
+        found = await asyncio.gather(*(self._workspace.stats(ref) for ref in running), return_exceptions=True)
+        samples = {ref: sample for ref, sample in zip(running, found, strict=True) if isinstance(sample, Sample)}
+        if samples:
+            self._tell(self.model.measure(samples))
 
     def _measurable(self, ref: Ref) -> bool:
         item = self.model.items.get(ref)

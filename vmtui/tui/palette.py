@@ -125,12 +125,18 @@ def palette_of(theme: Theme, *, ascii_only: bool = False, colours: bool = True) 
         secondary=style(theme.secondary),
         title=on(theme.primary, background, bold=True),
         head=on(theme.panel or background, foreground, bold=True),
-        cursor=on(theme.panel or theme.secondary, foreground, bold=True),
+        cursor=on(_tinted(background, theme.primary), foreground, bold=True),
         cursor_idle=Style(underline=True),
         match=on(theme.accent, background),
         key=style(theme.accent, bold=True),
         glyphs=ASCII if ascii_only else UNICODE,
     )
+
+
+def _tinted(background: str, colour: str) -> str:
+    """The background with a little of a colour, for what is selected."""
+    ground, tint = Color.parse(background), Color.parse(colour)
+    return colour if ground.ansi is not None or tint.ansi is not None else ground.blend(tint, 0.22).hex
 
 
 def _between(foreground: str, background: str) -> RichColor:

@@ -22,7 +22,7 @@ MAX_LINES = 200
 class Dialog(ModalScreen[R]):
     """A framed box with a title; escape gives `nothing`."""
 
-    CSS = """
+    DEFAULT_CSS = """
     Dialog { align: center middle; }
     Dialog > Vertical { width: 80%; max-width: 100; min-width: 36; height: auto; max-height: 90%;
         background: $panel; border: round $primary; padding: 0 1; }
@@ -139,11 +139,15 @@ class TypeName(Ask):
 
         super().__init__(title, check=check, lines=lines, placeholder=name)
 
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._problem("")
+
 
 class Choose(Dialog[int | None]):
     """One of several, by its number from 0; None when cancelled."""
 
-    CSS = "Choose OptionList { height: auto; max-height: 20; background: $panel; border: none; }"
+    DEFAULT_CSS = "Choose OptionList { height: auto; max-height: 20; background: $panel; border: none; }"
 
     def __init__(self, title: str, options: Sequence[str], selected: int = 0) -> None:
         super().__init__(title)

@@ -1,0 +1,96 @@
+"""Every screen as a picture, on the demo with its clock stopped. `make snapshots` draws them anew: look at them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.support import golden
+from tests.support.panel import until
+from vmtui.backends.fake import world
+from vmtui.core.resource import Kind, Ref
+from vmtui.engine import demo, moving, store
+from vmtui.engine.demo import Demo
+from vmtui.host.paths import Paths
+from vmtui.profile.settings import Settings
+from vmtui.tui.app import Panel
+
+NOW = 1_800_000_000.0
+SIZES = ((80, 24), (120, 40))
+SHOP = Ref("shop", Kind.CONTAINER, "api")
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+
+Steps = Callable[[Panel, Pilot[None]], Awaitable[None]]
+
+
+@dataclass
+class Stopped:
+    """A clock that moves when it is told to."""
+
+    value: float = NOW
+
+    def now(self) -> float:
+        return self.value
+
+
+@pytest.fixture
+async def still(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Demo, Stopped]]:
+    """The demo with the same names, addresses and times each time."""
+    clock = Stopped()
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(time, "time", clock.now)
+    monkeypatch.setattr(store.secrets, "token_hex", lambda _: "00c0ffee")
+    for made in (world.Clock, moving.Clock):
+        monkeypatch.setattr(made.__init__, "__defaults__", (clock.now, asyncio.sleep))
+    opened = await demo.open_demo(paths, 40, moving=False, by="ada via vmtui")
+    yield opened, clock
+    await opened.aclose()
+    monkeypatch.undo()
+    time.tzset()
+
+
+async def nothing(app: Panel, pilot: Pilot[None]) -> None:
+    pass
+
+
+def keys(*presses: str) -> Steps:
+    async def steps(app: Panel, pilot: Pilot[None]) -> None:
+        for press in presses:
+            await pilot.press(press)
+
+    return steps
+
+
+PICTURES: dict[str, Steps] = {
+    "home": nothing,
+    "detail": keys("d"),
+    "filter": keys("slash", *"state:problem"),
+    "delete": keys("ctrl+d"),
+    "help": keys("question_mark"),
+    "themes": keys("ctrl+t"),
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", PICTURES)
+async def test_picture(name: str, size: tuple[int, int], still: tuple[Demo, Stopped]) -> None:
+    workspace, clock = still
+    app = Panel(workspace, demo=True, settings=Settings(theme="vmtui-dark", ascii=False))
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.feed.model.loaded)
+        app.home.select(SHOP)
+        for _ in range(12):
+            await app.feed.measure()
+            clock.value += 2.0
+        await PICTURES[name](app, pilot)
+        await pilot.pause(0.4)
+        drawn = app.export_screenshot(title=f"vmtui: {name}")
+    picture = FONTS.sub("", drawn).replace("Fira Code, monospace", "DejaVu Sans Mono, monospace")
+    golden.check(golden.SNAPSHOTS / "panel" / f"{name}-{size[0]}x{size[1]}.svg", picture)
