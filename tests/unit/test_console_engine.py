@@ -23,7 +23,8 @@ FRAGMENTS = st.one_of(
     st.sampled_from(
         [b"\x1b]0;x\x07", b"\x1b]52;c;QQ==\x1b\\", b"\x1bP+q544e\x1b\\", b"\x1b_x\x1b\\", b"\x1b]", b"\x1bP", b"\x1b",
          b"\x1b]P1234567", b"\x9b1m", b"\x1bc", b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b#8", b"\x1b(0lqk", b"\r\n",
-         b"\x0e", b"\x1b[?6h", b"\x1b[4h", b"\x1b[5;10r", b"x" * 200, "漢".encode() * 50, b"\x1b[?7l", b"\x18", b"\x1b[?5h"]
+         b"\x0e", b"\x1b[?6h", b"\x1b[4h", b"\x1b[5;10r", b"x" * 200, "漢".encode() * 50, b"\x1b[?7l", b"\x18",
+         b"\x1b[?5h"]
     ),
     st.builds(
         lambda mark, numbers, between, final: f"\x1b[{mark}{';'.join(numbers)}{between}{final}".encode(),
@@ -134,7 +135,8 @@ def test_no_answer_carries_what_the_guest_chose(pieces: list[bytes]) -> None:
 @pytest.mark.parametrize(
     "query",
     [b"\x1b]0;evil\x07\x1b[21t", b"\x05", b"\x1bP$qevil\x1b\\", b"\x1bP+q6576696c\x1b\\", b"\x1b[?15n",
-     b"\x1b[1;1;1;1;1*y", b"\x1b]52;c;?\x07", b"\x1b]11;?\x07", b"\x1b[18t", b"\x1b[0x", b"\x1bP1;1;1!z6576696c\x1b\\\x1b[1*z"],
+     b"\x1b[1;1;1;1;1*y", b"\x1b]52;c;?\x07", b"\x1b]11;?\x07", b"\x1b[18t", b"\x1b[0x",
+     b"\x1bP1;1;1!z6576696c\x1b\\\x1b[1*z"],
 )  # fmt: skip
 def test_these_are_not_answered(query: bytes) -> None:
     engine = fed(query)

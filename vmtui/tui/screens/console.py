@@ -42,13 +42,12 @@ class Banner(TitleBar):
             f"{name}  {ref}  {what} {dot} {state}",
             f" {ref}  {what} {dot} {state}",
             f" {ref} {dot} {state}",
-            f" {ref}",
         ]
 
     def _state(self) -> str:
         session = self._view.session
         if session.state is not State.CONNECTED:
-            return f"{session.state.value}: {plain(session.ending, 200)} (r connects again)"
+            return f"{session.state.value}, r connects again: {plain(session.ending, 200)}"
         if self._view.top is not None:
             return f"{session.engine.history.end - self._view.top} rows back"
         return "read-only" if self._view.read_only else session.state.value
