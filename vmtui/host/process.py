@@ -105,7 +105,14 @@ async def run(
     tool = os.fspath(argv[0])
     path = tool if "/" in tool else which(tool)
     with trace.begin(
-        trace.Way.COMMAND, argv, reads=reads, environment=env, cwd=cwd, stdin=stdin, show_stdin=show_stdin
+        trace.Way.COMMAND,
+        argv,
+        reads=reads,
+        environment=env,
+        cwd=cwd,
+        stdin=stdin,
+        show_stdin=show_stdin,
+        lenient=not check,
     ) as act:
         process = await asyncio.create_subprocess_exec(
             path,
@@ -252,7 +259,8 @@ class ProcessId:
         try:
             if not self.alive:
                 return False
-            with trace.begin(trace.Way.SIGNAL, ("kill", "-s", number, self.pid)):
+            name = number.name.removeprefix("SIG") if isinstance(number, signals.Signals) else number
+            with trace.begin(trace.Way.SIGNAL, ("kill", "-s", name, self.pid)):
                 signals.pidfd_send_signal(fd, number)
             return True
         except ProcessLookupError:

@@ -55,13 +55,17 @@ class Way(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Act:
-    """One thing done. `reads` says that it changed nothing; `elapsed_s` is None while it goes on."""
+    """One thing done. `reads` says that it changed nothing; `elapsed_s` is None while it goes on.
+
+    Of a `lenient` one other codes than 0 are no failure: whoever ran it reads the code.
+    """
 
     number: int
     at: float
     way: Way
     words: Words
     reads: bool = False
+    lenient: bool = False
     doing: str = ""  # the step or probe that it was for, "" if nobody said
     environment: tuple[str, ...] = ()  # NAME=value, masked
     cwd: str = ""
@@ -93,7 +97,7 @@ class Act:
 
     @property
     def failed(self) -> bool:
-        return bool(self.error) or self.code not in (None, 0)
+        return bool(self.error) or (self.code not in (None, 0) and not self.lenient)
 
     def ended(self, code: int | None = None, *, stderr: bytes = b"", error: str = "") -> None:
         """It is over. Later calls change nothing. Never raises."""
@@ -144,13 +148,14 @@ def begin(
     cwd: str | os.PathLike[str] | None = None,
     stdin: bytes | None = None,
     show_stdin: bool = False,
+    lenient: bool = False,
 ) -> Act:
     """Record that something begins; the caller calls `ended` or uses it in `with`. Never raises.
 
     `words` may be a function, called when they are shown. Of `stdin` only the size is kept unless `show_stdin`.
     """
     what, reading = _doing.get()
-    act = Act(number=0, at=time.time(), way=way, words=words, reads=reads or reading, doing=what)
+    act = Act(number=0, at=time.time(), way=way, words=words, reads=reads or reading, lenient=lenient, doing=what)
     try:
         if way is Way.COMMAND and not callable(words):
             act.words = masked(words)

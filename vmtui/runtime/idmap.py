@@ -136,7 +136,8 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
             os.close(fd)
         with contextlib.suppress(ProcessLookupError):
             holder.kill()
-        act.ended(await holder.wait())
+        await holder.wait()
+        act.ended()  # it has done what it was there for
 
 
 def clone_mapped(path: str, userns_fd: int | None, *, attributes: int = 0, recursive: bool = False) -> int:

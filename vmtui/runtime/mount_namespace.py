@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -29,7 +30,9 @@ class MountNamespace:
     """Owns the thread. `path` names the namespace for nsenter(1) as long as it is open."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mount-namespace", initializer=self._enter)
+        inside = contextvars.copy_context()
+        entered = functools.partial(inside.run, self._enter)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mount-namespace", initializer=entered)
         self._thread_id = 0
 
     def _enter(self) -> None:

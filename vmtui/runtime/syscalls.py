@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
 
 from vmtui.host import trace
 
@@ -48,16 +49,27 @@ def _checked(result: int, what: str) -> int:
 
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
-    with trace.begin(trace.Way.SYSCALL, (f"unshare({flags:#x})",)):
+    with trace.begin(trace.Way.SYSCALL, (f"unshare({'CLONE_NEWNS' if flags == CLONE_NEWNS else hex(flags)})",)):
         _checked(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     """mount(2)."""
     encoded = [os.fsencode(text) for text in (source, target, fstype)]
-    with trace.begin(trace.Way.MOUNT, lambda: _mount_words(source, target, fstype, flags, data)):
+    # Each is made in a namespace that belongs to one thread, and with it.
+    inside = f"--mount=/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/mnt"
+    words = ("nsenter", inside, *_mount_words(source, target, fstype, flags, data))
+    with trace.begin(trace.Way.MOUNT, words, cwd=_here()):
         result = _libc.mount(*encoded, ctypes.c_ulong(flags), os.fsencode(data))
         _checked(result, f"mount {fstype or source} on {target}")
+
+
+def _here() -> str:
+    """The thread's working directory, which relative names of a mount's options begin at."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def _mount_words(source: str, target: str, fstype: str, flags: int, data: str) -> tuple[str, ...]:

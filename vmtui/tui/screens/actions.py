@@ -83,7 +83,8 @@ class ActList(RecordList[Act]):
     def draw_record(self, record: Act, width: int) -> Sequence[Segment]:
         palette = self.palette
         running = record.elapsed_s is None
-        style = palette.bad if record.failed else palette.warn if running else palette.good
+        odd = running or record.code not in (None, 0)
+        style = palette.bad if record.failed else palette.warn if odd else palette.good
         sign = palette.glyphs.failed if record.failed else palette.glyphs.right if running else palette.glyphs.dot
         name = set_cell_size(plain(record.doing), 26)
         return [
