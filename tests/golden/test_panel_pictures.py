@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tests.support import golden
 from tests.support.panel import until
 from vmtui.backends.fake import world
 from vmtui.core.resource import Kind, Ref
-from vmtui.engine import demo, moving, store
+from vmtui.engine import demo, moving
 from vmtui.engine.demo import Demo
 from vmtui.host.paths import Paths
 from vmtui.profile.settings import Settings
@@ -46,7 +47,7 @@ async def still(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.setattr(time, "time", clock.now)
-    monkeypatch.setattr(store.secrets, "token_hex", lambda _: "00c0ffee")
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "00c0ffee")
     for made in (world.Clock, moving.Clock):
         monkeypatch.setattr(made.__init__, "__defaults__", (clock.now, asyncio.sleep))
     opened = await demo.open_demo(paths, 40, moving=False, by="ada via vmtui")
