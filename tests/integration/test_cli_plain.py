@@ -188,6 +188,19 @@ def test_a_terminal_gets_the_panel_that_suits_it(up: Cli, environment: dict[str,
         assert terminal.end() == 0
 
 
+def test_the_panel_takes_its_settings(up: Cli) -> None:
+    folder = up.folder / "config" / "vmtui"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('mouse = false\ncolumns = ["name", "kind"]\nfrob = 1\n[keys]\nquit = "Z"\n')
+    up.environment["XDG_CONFIG_HOME"] = str(folder.parent)
+    with up.on_terminal(rows=24, columns=80) as terminal:
+        seen = terminal.expect(r"(?s).*?guest.*?config\.toml:3:.*?frob")[0]
+        assert "\x1b[?1000l" in seen
+        assert "STATE" not in seen
+        terminal.send(b"qZ")
+        assert terminal.end() == 0
+
+
 def _sgr(seen: str) -> list[str]:
     return re.findall(r"\x1b\[([\d;]*)m", seen)
 

@@ -11,9 +11,10 @@ from textual.binding import Binding
 from tests.support.panel import panel_of, shown, until, workspace_of
 from vmtui.engine.workspace import Workspace
 from vmtui.host.paths import Paths
-from vmtui.profile.settings import Settings
+from vmtui.profile.settings import Column, Settings
 from vmtui.tui import keys
 from vmtui.tui.app import Panel
+from vmtui.tui.columns import COLUMNS
 from vmtui.tui.screens.help import HelpScreen
 
 
@@ -179,3 +180,7 @@ def test_every_binding_has_an_id_of_its_own() -> None:
                 without.append(f"{scope.of.__name__} {binding.key}")
     assert without == []
     assert {name: found for name, found in owners.items() if len(found) > 1} == {}
+
+
+def test_the_settings_know_the_columns() -> None:
+    assert set(Column) == set(COLUMNS)

@@ -434,14 +434,17 @@ class Panel(App[None]):
 
     def action_mouse(self) -> None:
         """Without the mouse the terminal's own selection works."""
-        self._mouse = not self._mouse
+        self._set_mouse(not self._mouse)
+        self.say(f"mouse {'on' if self._mouse else 'off: select text with the terminal'}")
+
+    def _set_mouse(self, on: bool) -> None:
+        self._mouse = on
         driver = self._driver
         if driver is not None and hasattr(driver, "_enable_mouse_support"):
             if self._mouse:
                 driver._enable_mouse_support()
             else:
                 driver._disable_mouse_support()  # type: ignore[attr-defined]
-        self.say(f"mouse {'on' if self._mouse else 'off: select text with the terminal'}")
 
     # Life
 
@@ -465,6 +468,8 @@ class Panel(App[None]):
                 break
 
     def on_mount(self) -> None:
+        if not self.settings.mouse:
+            self._set_mouse(False)
         self.call_after_refresh(self._open)
 
     @work(group="life", exit_on_error=False)

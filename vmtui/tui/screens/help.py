@@ -19,7 +19,7 @@ from vmtui.profile import settings
 from vmtui.tui.text import plain, safe
 from vmtui.tui.widgets.lines import LineView
 
-MOST_FOR_KEYS = 22  # cells
+MOST_FOR_KEYS = 18  # cells
 SHORT = 16  # lines of a terminal that has room for nothing but the list
 SYNTAX = {
     **{f"{key}:": about for key, about in KEYS.items()},

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vmtui.tui.app import Panel
 
 PREVIEW_S = 0.08  # a theme takes a while to put on: not while a key is held down
-SAMPLE = (Phase.RUNNING, Phase.AVAILABLE, Phase.PAUSED, Phase.STOPPED, Phase.EXITED, Phase.BROKEN)
+SAMPLE = (Phase.RUNNING, Phase.PAUSED, Phase.STOPPED, Phase.EXITED, Phase.BROKEN)
 
 
 class ThemeList(LineView):
