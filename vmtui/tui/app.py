@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import msgspec
 from textual import work
 from textual.actions import ActionParseResult
 from textual.app import App
@@ -49,8 +50,7 @@ NOTICES_KEPT = 500
 DEMO_SIZE = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """Something that was said in passing; the list of them stays."""
 
     at: float
@@ -483,6 +483,8 @@ class Panel(App[None]):
             self.failed = fault
             self.exit()
             return
+        gc.freeze()
+        gc.enable()
         self.run_worker(self.feed.run(), group="feed", exit_on_error=False)
         if isinstance(self.screen, PanelScreen):
             self.screen.shown()
@@ -511,6 +513,7 @@ if TYPE_CHECKING:
 
 def run(*, read_only: bool = False, demo: int | None = None) -> None:
     """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Fault."""
+    gc.disable()  # until all is there: what is made now stays, and looking through it finds nothing
     while True:
         panel = _panel(read_only=read_only, demo=demo)
         panel.run()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from rich.segment import Segment
 from rich.style import Style
 
@@ -142,8 +142,7 @@ def _problem(item: Item, palette: Palette) -> Cell:
     return "", palette.dim
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """`weight` orders by importance: lower ones are left out last. `moving` values change without the status."""
 
     name: str

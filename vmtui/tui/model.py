@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Ref, Sample, Status
@@ -79,8 +80,7 @@ class Item:
         return self.status.ref
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True):
     """What a step of the feed changed: `structural` if items came or went."""
 
     refs: frozenset[Ref]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from rich.color import Color as RichColor
 from rich.style import Style
 from textual.color import Color
@@ -12,8 +11,7 @@ from textual.theme import Theme
 from vmtui.core.lifecycle import Phase
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
+class Glyphs(msgspec.Struct, frozen=True):
     """What is drawn beside letters. `spark` are levels from low to high; `box` the parts of a frame."""
 
     phases: dict[Phase, str]
@@ -67,8 +65,7 @@ ASCII = Glyphs(
 GOOD = frozenset({Phase.RUNNING, Phase.AVAILABLE})
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
+class Palette(msgspec.Struct, frozen=True):
     """Rich styles for line-drawn widgets. None of them sets a background but `cursor`, `title`, `match` and `head`."""
 
     text: Style

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from vmtui.tui.themes import DEFAULT
 
@@ -14,8 +15,7 @@ MANY_COLOURS = re.compile(r"(.*-)?(256color|kitty)")
 UTF8 = re.compile(r"utf-?8", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalChoice:
+class TerminalChoice(msgspec.Struct, frozen=True):
     """`theme` and `ascii` hold where the settings name none; without `colours` nothing but attributes is written."""
 
     theme: str

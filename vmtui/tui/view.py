@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from vmtui.core.resource import Ref
 from vmtui.tui.columns import COLUMNS
@@ -12,8 +13,7 @@ from vmtui.tui.model import Changes, Item, Model
 GROUPS = ("profile", "kind", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(msgspec.Struct, frozen=True):
     """A line above a group; `folded` hides its items."""
 
     name: str
