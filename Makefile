@@ -8,10 +8,10 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev procps umoci zsh
-BENCH_PACKAGES := podman
+TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev procps tmux umoci vim-tiny zsh
+BENCH_PACKAGES := htop lnav podman
 
-.PHONY: run test kills bench down lab setup packages test-packages bench-packages clean
+.PHONY: run test snapshots kills bench down lab setup packages test-packages bench-packages clean
 
 run: setup
 	@$(VMTUI) --profile $(PROFILE)
@@ -27,6 +27,11 @@ test: setup test-packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# The golden texts and pictures anew. Look at what changed.
+snapshots: setup test-packages
+	VMTUI_REGENERATE=1 $(BIN)/pytest tests/golden
+	git status --short snapshots docs
 
 kills: setup test-packages
 	VMTUI_EVERY_POINT=1 $(BIN)/pytest tests/integration/test_crash_real.py
