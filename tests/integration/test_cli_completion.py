@@ -59,7 +59,7 @@ def test_bash(shells: Cli) -> None:
     assert {"vm", "disk"} <= set(bash(shells, "ls kind :"))
     assert bash(shells, "ls profile : d") == []
     assert "--json" in bash(shells, "ls --j")
-    assert bash(shells, "--pl") == ["--plan"]
+    assert bash(shells, "--pl") == ["--plain", "--plan"]
     assert bash(shells, "--profile d") == ["dev.toml"]
     assert bash(shells, "--profile dev.toml --only dev/c") == ["dev/container/web"]
     assert "reap" not in bash(shells, "''")
