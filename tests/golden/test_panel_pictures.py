@@ -18,6 +18,7 @@ from vmtui.backends.fake import world
 from vmtui.core.resource import Kind, Ref
 from vmtui.engine import demo, moving
 from vmtui.engine.demo import Demo
+from vmtui.host import trace
 from vmtui.host.paths import Paths
 from vmtui.profile.settings import Settings
 from vmtui.tui.app import Panel
@@ -69,6 +70,38 @@ def keys(*presses: str) -> Steps:
     return steps
 
 
+async def events(app: Panel, pilot: Pilot[None]) -> None:
+    for verb, result, message in (
+        ("start", "done", ""),
+        ("exit", "exited", "code 137 out of memory"),
+        ("restart", "failed", "shop/container/api: its image is not there"),
+        ("restart", "done", "attempt 2"),
+    ):
+        app.workspace.store.record(SHOP, verb, result, message)
+    app.show(app.view_named("events"))
+
+
+async def actions(app: Panel, pilot: Pilot[None]) -> None:
+    """A few acts as a start makes them."""
+    app.show(app.view_named("actions"))
+    trace._changes.clear()
+    for way, words, code, stderr in (
+        (
+            trace.Way.NETLINK,
+            ("ip", "link", "add", "name", "vtp3c0ffee", "type", "veth", "peer", "name", "vtq3c0ffee"),
+            0,
+            b"",
+        ),
+        (trace.Way.NETLINK, ("ip", "link", "set", "dev", "vtp3c0ffee", "master", "vmb00c0ffee"), 0, b""),
+        (trace.Way.COMMAND, ("nft", "-j", "-f", "-"), 0, b""),
+        (trace.Way.MOUNT, ("mount", "-t", "overlay", "-o", "lowerdir=1:0,upperdir=w/upper", "overlay", "/mnt"), 0, b""),
+        (trace.Way.COMMAND, ("runc", "start", "vmtui-00c0ffee"), 1, b"exec: no such file"),
+    ):
+        with trace.doing(f"start {SHOP}"):
+            act = trace.begin(way, words, stdin=b"{}" if words[0] == "nft" else None, show_stdin=True)
+        act.code, act.elapsed_s, act.stderr = code, 0.012, stderr
+
+
 PICTURES: dict[str, Steps] = {
     "home": nothing,
     "detail": keys("d"),
@@ -76,6 +109,10 @@ PICTURES: dict[str, Steps] = {
     "delete": keys("ctrl+d"),
     "help": keys("question_mark"),
     "themes": keys("ctrl+t"),
+    "map": keys("6", "j", "j"),
+    "doctor": keys("7"),
+    "events": events,
+    "actions": actions,
 }
 
 
@@ -91,7 +128,7 @@ async def test_picture(name: str, size: tuple[int, int], still: tuple[Demo, Stop
             await app.feed.measure()
             clock.value += 2.0
         await PICTURES[name](app, pilot)
-        await pilot.pause(0.4)
+        await pilot.pause(1.5 if name in ("map", "doctor") else 0.4)
         drawn = app.export_screenshot(title=f"vmtui: {name}")
     picture = FONTS.sub("", drawn).replace("Fira Code, monospace", "DejaVu Sans Mono, monospace")
     golden.check(golden.SNAPSHOTS / "panel" / f"{name}-{size[0]}x{size[1]}.svg", picture)

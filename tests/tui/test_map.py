@@ -49,7 +49,7 @@ async def test_networks_are_drawn_with_members_addresses_ports_and_disks(workspa
         await opened_map(app, pilot)
         await until(pilot, lambda: "on no network" in shown(app))
         lines = shown(app).splitlines()
-        assert "╭─ ◆ available network   lab" in line_of(app, "network   lab")
+        assert "╭── ◆ available network   lab" in line_of(app, "network   lab")
         assert "10.77.0.0/24" in line_of(app, "network   lab")
         web = line_of(app, "container web")
         assert web.startswith(" ├── ● running")

@@ -56,15 +56,15 @@ def test_a_profile_is_drawn_with_all_that_it_has() -> None:
     lines = layout(statuses(*SPECS), SPECS)
     assert picture(lines) == [
         "dev",
-        "╭─ network/dmz",
+        "╭── network/dmz",
         "╰── container/web",
-        "╭─ network/lab",
+        "╭── network/lab",
         "├── container/web",
         "╰── vm/guest",
         "    └─ disk/data",
-        "╭─ on no network",
+        "╭── on no network",
         "╰── sandbox/hello",
-        "╭─ disks that nothing uses",
+        "╭── disks that nothing uses",
         "╰── disk/spare",
     ]
     (web, *_) = [line for line in lines if line.ref == WEB]
@@ -75,27 +75,27 @@ def test_a_profile_is_drawn_with_all_that_it_has() -> None:
 def test_the_disks_of_what_is_on_two_networks_are_drawn_once_and_hang_below_it() -> None:
     both = {**SPECS, GUEST: VmSpec(disks=("data", "spare"), networks=("dmz", "lab"))}
     assert picture(layout(statuses(*both), both))[1:8] == [
-        "╭─ network/dmz",
+        "╭── network/dmz",
         "├── container/web",
         "╰── vm/guest",
         "    ├─ disk/data",
         "    └─ disk/spare",
-        "╭─ network/lab",
+        "╭── network/lab",
         "├── container/web",
     ]
 
 
 def test_what_is_observed_counts_as_well_as_what_the_specs_say() -> None:
     items = {**statuses(WEB), LAB: status(LAB, (WEB, 0), (ref("vm/orphan"), 0))}
-    assert picture(layout(items, {})) == ["dev", "╭─ network/lab", "├── container/web", "╰── vm/orphan"]
+    assert picture(layout(items, {})) == ["dev", "╭── network/lab", "├── container/web", "╰── vm/orphan"]
 
 
 def test_what_a_spec_names_and_is_not_there_has_its_line() -> None:
-    assert picture(layout(statuses(GUEST), SPECS)) == ["dev", "╭─ network/lab", "╰── vm/guest", "    └─ disk/data"]
+    assert picture(layout(statuses(GUEST), SPECS)) == ["dev", "╭── network/lab", "╰── vm/guest", "    └─ disk/data"]
 
 
 def test_a_network_without_members_and_nothing_at_all() -> None:
-    assert picture(layout(statuses(LAB), SPECS)) == ["dev", "── network/lab"]
+    assert picture(layout(statuses(LAB), SPECS)) == ["dev", "─── network/lab"]
     assert layout({}, {}) == []
 
 
@@ -114,14 +114,14 @@ def test_large_groups_are_folded_until_they_are_unfolded() -> None:
 def test_a_folded_profile_is_its_heading() -> None:
     specs = {**SPECS, ref("vm/other", "two"): VmSpec()}
     lines = layout(statuses(*specs), specs, folded={"dev"})
-    assert picture(lines) == ["dev", "", "two", "╭─ on no network", "╰── vm/other"]
+    assert picture(lines) == ["dev", "", "two", "╭── on no network", "╰── vm/other"]
     assert lines[-1].about == "user-mode network"
 
 
 def test_a_filter_keeps_what_its_matches_are_plugged_into() -> None:
     assert picture(layout(statuses(*SPECS), SPECS, keep={DATA})) == [
         "dev",
-        "╭─ network/lab",
+        "╭── network/lab",
         "╰── vm/guest",
         "    └─ disk/data",
     ]

@@ -204,7 +204,9 @@ def _of_network(network: Ref, members: set[tuple[Ref, int]], maker: _Maker) -> I
     if not chosen and not maker.wants(network):
         return
     key = f"network {network}"
-    yield MapLine(What.NETWORK, f"{BEGIN if chosen else LINE}{LINE}{GAP}", ref=network, group=key, count=len(members))
+    yield MapLine(
+        What.NETWORK, f"{BEGIN if chosen else LINE}{LINE * 2}{GAP}", ref=network, group=key, count=len(members)
+    )
     lines = (
         (ref, MapLine(What.MEMBER, ref=ref, network=network, index=index, published=_published(maker.specs.get(ref))))
         for ref, index in chosen
@@ -218,7 +220,7 @@ def _apart(name: str, profile: _Profile, maker: _Maker) -> Iterator[MapLine]:
     for title, refs in (("on no network", alone), ("disks that nothing uses", loose)):
         if not refs:
             continue
-        yield MapLine(What.GROUP, f"{BEGIN}{LINE}{GAP}", text=title, count=len(refs))
+        yield MapLine(What.GROUP, f"{BEGIN}{LINE * 2}{GAP}", text=title, count=len(refs))
         lines = ((ref, _single(ref, maker.specs.get(ref))) for ref in refs)
         yield from maker.group(f"{title} {name}", lines, f"{TEE}{LINE * 2}{GAP}", f"{LAST}{LINE * 2}{GAP}")
 

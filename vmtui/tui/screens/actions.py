@@ -181,12 +181,12 @@ class ActionsScreen(RecordScreen[Act]):
 
     # Keys
 
-    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
+    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Whether the footer shows a binding."""
         record = self.listing.current()
         if action == "go":
             return record is not None and self.ref_of(record) is not None
-        return record is not None or action not in ("details", "copy")
+        return (record is not None or action not in ("details", "copy")) and super().offers(action, parameters)
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         event.stop()

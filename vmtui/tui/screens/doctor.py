@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 
 from vmtui.core.backend import Probe
 from vmtui.core.errors import Fault
+from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Problem
 from vmtui.engine import repair
 from vmtui.host.person import user
@@ -27,6 +28,7 @@ from vmtui.tui.text import plain
 from vmtui.tui.widgets.lines import LineView
 
 Name = tuple[Kind, str]
+SLOW_S = 1.0  # from here on it is worth a word
 
 
 @dataclass(slots=True)
@@ -96,14 +98,14 @@ class TrialList(LineView):
                 Segment(f"{name} ", palette.text),
                 Segment(palette.glyphs.more, palette.dim),
             ]
-        sign, word, style = (palette.glyphs.dot, "usable", palette.good)
+        sign, word, style = (palette.glyphs.phases[Phase.RUNNING], "usable", palette.good)
         if not probe.usable:
             sign, word, style = (palette.glyphs.failed, "not usable", palette.bad)
         return [
             Segment(f" {sign} {word:<11}", style),
             Segment(f"{name} ", palette.text),
             Segment(plain(probe.summary, 1000), palette.text),
-            Segment(f"  {trial.elapsed_s:.1f} s", palette.dim),
+            Segment(f"  {trial.elapsed_s:.1f} s" if trial.elapsed_s >= SLOW_S else "", palette.dim),
         ]
 
 

@@ -133,11 +133,11 @@ class EventsScreen(RecordScreen[Recorded]):
 
     # Keys
 
-    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
+    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Whether the footer shows a binding."""
         if action in ("go", "logs", "copy"):
             return self.listing.current() is not None
-        return True
+        return super().offers(action, parameters)
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         event.stop()

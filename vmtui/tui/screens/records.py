@@ -105,7 +105,11 @@ class RecordScreen(PanelScreen, Generic[T]):
         item = self.panel.feed.model.items.get(ref) if self.panel.ready else None
         return Entry(Status(ref=ref, backend="", phase=Phase.ABSENT) if item is None else item.status)
 
-    # Moving
+    # Keys
+
+    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
+        """Whether the footer shows a binding."""
+        return action != "to" or not self.listing.follow
 
     def action_move(self, by: int) -> None:
         self.listing.move(by)
