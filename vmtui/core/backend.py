@@ -112,7 +112,7 @@ class LogSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where a log lies: files that continue one another, oldest first; those not there yet are named, too.
 
     The last one is written to; a rotation renames it to the one before, or empties it. `parse` reads one line without
-    its newline and takes any bytes. `timed`: its lines carry their time.
+    its newline and takes any bytes; the text is a part of the line, decoded as UTF-8. `timed`: lines carry their time.
     """
 
     paths: tuple[Path, ...]

@@ -104,6 +104,12 @@ class Query:
                 merged.append((start, end))
         return merged
 
+    def needle(self) -> tuple[str, bool]:
+        """A text that every line which matches has, "" if there is none; whether its case counts."""
+        if self.inverted:
+            return "", False
+        return max((word.needle for word, negated in self._words if not negated), key=_length, default=("", False))
+
     def _close(self) -> None:
         tests = self._tests = [*self._fields, *(_negated(word.seen, negated) for word, negated in self._words)]
         if len(tests) == 1:
@@ -132,6 +138,10 @@ def parse(text: str) -> Query:
             query._words.append((words.of(term, position, fuzzy=ranked), negated))
     query._close()
     return query
+
+
+def _length(needle: tuple[str, bool]) -> int:
+    return len(needle[0])
 
 
 def _everything(_: Searchable) -> bool:

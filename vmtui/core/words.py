@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol
 from vmtui.core import fuzzy as letters
 from vmtui.core.backtracking import explodes
 from vmtui.core.errors import QueryError
+from vmtui.core.required import required
 from vmtui.core.searchable import LONGEST, Searchable
 
 SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
@@ -28,6 +29,11 @@ class Words(Protocol):
 
     def spans(self, line: str) -> list[tuple[int, int]]:
         """Where it is."""
+        ...
+
+    @property
+    def needle(self) -> tuple[str, bool]:
+        """A text that is in every line that it is found in, "" if there is none; whether its case counts."""
         ...
 
 
@@ -78,6 +84,10 @@ class Literal:
         # A few letters are longer in lower case.
         return _spans(re.compile(re.escape(self._text), re.IGNORECASE), line)
 
+    @property
+    def needle(self) -> tuple[str, bool]:
+        return self._text, False
+
 
 class Exact:
     """Text with a capital letter."""
@@ -93,6 +103,10 @@ class Exact:
 
     def spans(self, line: str) -> list[tuple[int, int]]:
         return _places(self._text, line)
+
+    @property
+    def needle(self) -> tuple[str, bool]:
+        return self._text, True
 
 
 class Pattern:
@@ -110,6 +124,10 @@ class Pattern:
 
     def spans(self, line: str) -> list[tuple[int, int]]:
         return _spans(self._pattern, line)
+
+    @property
+    def needle(self) -> tuple[str, bool]:
+        return required(self._pattern), not self._pattern.flags & re.IGNORECASE
 
 
 class Fuzzy:
@@ -129,6 +147,10 @@ class Fuzzy:
 
     def spans(self, line: str) -> list[tuple[int, int]]:
         return [(place, place + 1) for place in letters.places(self._text, line)]
+
+    @property
+    def needle(self) -> tuple[str, bool]:
+        return "", False
 
 
 def _places(needle: str, text: str) -> list[tuple[int, int]]:

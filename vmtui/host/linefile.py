@@ -95,8 +95,8 @@ class RowReader:
         self._base = 0
         self._size = -1
 
-    def _look(self, start: int, end: int) -> tuple[bytes, int]:
-        """A window that has [start, end), as far as the file does, and the offset that it begins at."""
+    def window(self, start: int, end: int) -> tuple[bytes, int]:
+        """Bytes that have [start, end), as far as the file does, and the offset that they begin at."""
         size = self._file.size
         have = self._base + len(self._data)
         if not self._base <= start or (end > have and (have < self._size or size != self._size)):
@@ -114,7 +114,7 @@ class RowReader:
         """The offset behind the row that starts at `start`, its newline included."""
         size = self._file.size
         border = -(-start // BLOCK_BYTES) * BLOCK_BYTES + BLOCK_BYTES  # the first at which a block can be full
-        data, base = self._look(start, min(size, border + 1))
+        data, base = self.window(start, min(size, border + 1))
         newline = data.find(b"\n", start - base, border + 1 - base)
         if newline >= 0:
             return base + newline + 1
@@ -124,7 +124,7 @@ class RowReader:
         """The start of the row that has the byte at `offset`, 0 <= offset < size."""
         border = offset // BLOCK_BYTES * BLOCK_BYTES
         low = max(0, border - 2 * BLOCK_BYTES)
-        data, base = self._look(low, offset + 1)
+        data, base = self.window(low, offset + 1)
         found = data.rfind(b"\n", low - base, offset - base)
         start = base + found + 1 if found >= 0 else low
         for full in (border, border - BLOCK_BYTES):
@@ -139,12 +139,11 @@ class RowReader:
         """The start of the row that ends at `start`."""
         return self.start_of(start - 1) if start > 0 else None
 
-    def row(self, start: int) -> bytes:
-        """The bytes of the row without its newline."""
+    def bytes_of(self, start: int) -> bytes:
+        """The row that starts at `start`, with its newline if it has one."""
         end = self.end_of(start)
-        data, base = self._look(start, end)
-        row = data[start - base : end - base]
-        return row[:-1] if row.endswith(b"\n") else row
+        data, base = self.window(start, end)
+        return data[start - base : end - base]
 
     def first_from(self, offset: int) -> int:
         """The start of the first row that starts at or behind `offset`; the size if there is none."""
