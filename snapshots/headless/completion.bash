@@ -30,7 +30,7 @@ _vmtui() {
     backends) options="--help --json"; words="" ;;
     schema) options="--help --json"; words="profile config events" ;;
     completion) options="--help"; words="bash zsh fish" ;;
-    -*) options="--help --version --read-only --demo --plain --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    -*) options="--help --version --read-only --demo --plain --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --trace --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     *) return ;;
   esac
   if [[ $cur == -* ]]; then words=$options

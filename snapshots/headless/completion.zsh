@@ -49,7 +49,7 @@ _vmtui() {
     backends) options=(--help --json); names=() ;;
     schema) options=(--help --json); names=(profile config events) ;;
     completion) options=(--help); names=(bash zsh fish) ;;
-    -*) options=(--help --version --read-only --demo --plain --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
+    -*) options=(--help --version --read-only --demo --plain --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --trace --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
   esac
   if [[ $words[CURRENT] == -* ]]; then compadd -- $options; else compadd -- $names; fi
 }

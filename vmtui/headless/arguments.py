@@ -29,6 +29,7 @@ FILTER_HELP = "terms that all must match, as after / in the panel: kind:vm,conta
 PANEL = "panel"  # in place of MODULE:FUNCTION: no part of this package
 DEMO_SIZE = 40
 DEMO_HELP = f"over N made-up resources (default {DEMO_SIZE}): nothing is real"
+NEED_A_PROFILE = ("purge", "only", "recreate", "timeout", "trace")
 REF_HELP = "a resource: NAME, KIND/NAME or PROFILE/KIND/NAME, as long as it means one"
 
 
@@ -317,6 +318,7 @@ def profile_parser() -> Parser:
     add("--recreate", metavar="REF", nargs="*", action="extend", help="make these anew, all if none is named")
     add("--timeout", metavar="TIME", type=_duration, help="for each resource to become ready: 30s, 5m")
     add("--on-failure", choices=("rollback", "keep"), default="rollback", help="(default rollback)")
+    add("--trace", action="store_true", help="print on stderr what is done to the host, as commands")
     _yes(parser)
     _json(parser, "one JSON record a line on stdout, nothing else there")
     return parser
@@ -332,7 +334,7 @@ def _checked(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     if panel and (args.profile is not None or args.json):
         parser.error(f"{panel[0]} does not go with {'--json' if args.profile is None else '--profile'}")
     if args.profile is None:
-        given = [*modes, *(f"--{name}" for name in ("purge", "only", "recreate", "timeout") if getattr(args, name))]
+        given = [*modes, *(f"--{name}" for name in NEED_A_PROFILE if getattr(args, name))]
         if given:
             parser.error(f"{given[0]} needs --profile FILE")
     if args.purge and not args.down:

@@ -22,6 +22,7 @@ from vmtui.engine.workspace import Workspace
 from vmtui.headless import diff, exit_codes, session, tables, text
 from vmtui.headless.exit_codes import ExitCode
 from vmtui.headless.session import Failed, Session
+from vmtui.headless.tracing import traced
 from vmtui.host.tasks import uncancelled
 from vmtui.profile import load
 from vmtui.profile.schema import Profile
@@ -48,7 +49,7 @@ def profile(args: argparse.Namespace) -> int:
             await _stay(here, workspace, wanted.name, statuses)
         return ExitCode.OK
 
-    return session.run(command, json=args.json, stream=True)
+    return session.run(traced(command) if args.trace else command, json=args.json, stream=True)
 
 
 def down(args: argparse.Namespace) -> int:
