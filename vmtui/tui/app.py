@@ -404,6 +404,10 @@ class Panel(App[None]):
 
     # Prompts
 
+    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
+        """Whether a footer shows a key of the panel."""
+        return action != "filter" or (isinstance(self.screen, PanelScreen) and self.screen.FILTERS)
+
     def action_filter(self) -> None:
         screen = self.screen
         if isinstance(screen, PanelScreen) and screen.FILTERS:
