@@ -34,6 +34,11 @@ FRAGMENTS = st.one_of(
         st.characters(min_codepoint=0x40, max_codepoint=0x7E),
     ),
 )  # fmt: skip
+BITS = st.one_of(
+    st.text(st.sampled_from("ab \t"), max_size=25),
+    st.text(st.sampled_from("ab "), max_size=60),
+    st.sampled_from(["\x1b[m", "\x1b[1;31m", "\x1b[38;5;9m", "\x1b[0;4m", "\x1b[44mx\x1b[49m", "\x1b[7m", "\x1b[44m"]),
+)
 SIZES = st.tuples(st.integers(1, 30), st.integers(1, 90))
 
 
@@ -92,7 +97,7 @@ def test_a_stream_draws_the_same_however_it_is_cut(pieces: list[bytes], cuts: li
 
 @settings(max_examples=60, deadline=None)
 @given(
-    body=st.lists(st.text(st.sampled_from("ab \t"), max_size=60), min_size=30, max_size=80),
+    body=st.lists(st.lists(BITS, max_size=8).map("".join), min_size=15, max_size=60),
     before=st.sampled_from(
         [b"", b"prompt$ ", b"\x1b[3;3Hx", b"\x1b[31m", b"\x1b[2;4r", b"\x1b[4h", b"\x1b[41m", b"\x1b(0"]
     ),
@@ -107,12 +112,15 @@ def test_plain_lines_in_bulk_are_those_lines(body: list[str], before: bytes) -> 
     assert bulk.cursor == slow.cursor
     assert bulk.history.end == slow.history.end
     for number in range(slow.history.first, slow.history.end):
-        assert text(bulk.history[number]).rstrip() == text(slow.history[number]).rstrip()
-        assert look(bulk.history[number]) == look(slow.history[number])
+        assert cells(bulk.history[number]) == cells(slow.history[number])
 
 
-def look(row: Row) -> set[Look]:
-    return {run.look for run in row if run.text.strip()}
+def cells(row: Row) -> list[tuple[str, Look]]:
+    """Without the blanks at the end that cannot be seen."""
+    found = [(char, run.look) for run in row for char in run.text]
+    while found and found[-1][0] == " " and found[-1][1]._replace(fg=None, bold=False) == Look():
+        found.pop()
+    return found
 
 
 def test_queries_are_answered_here() -> None:
@@ -234,6 +242,13 @@ def test_the_history_has_what_leaves_the_top_and_what_a_smaller_screen_pushes_ou
     assert engine.history.end == 7
     engine.feed(b"\x1b[?1049l\x1b[3J")
     assert engine.history.first == 7
+
+
+def test_a_wider_screen_has_tab_stops_to_its_end() -> None:
+    engine = BitttyEngine(2, 10)
+    engine.resize(2, 80)
+    engine.feed(b"\t" * 5 + b"x")
+    assert lines(engine)[0] == " " * 40 + "x"
 
 
 def test_a_history_forgets_its_oldest_and_keeps_its_numbers() -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 from bittty import Board, Operation
 from bittty.devices.modes import MouseEncoding, MouseProtocol
 from bittty.present import Bell, PresentEvent, RowsScrolledOff, ScrollbackCleared
-from bittty.style import Color, Style
-from bittty.video import Cell, WideHead
+from bittty.style import Style
+from bittty.video import WideHead
 
 from vmtui.tui.console.bittty_model import MODEL, OPERATIONS
-from vmtui.tui.console.engine import PLAIN, Colour, Look, Modes, Mouse, MouseCoding, Row, Run
-from vmtui.tui.console.glyphs import ALONE, JOINER, MOST_MARKS, UNDRAWN, GuestWidths, drawable, joins
+from vmtui.tui.console.engine import Modes, Mouse, MouseCoding, Row
+from vmtui.tui.console.flood import TAB_CELLS, Flood
+from vmtui.tui.console.glyphs import ALONE, JOINER, MOST_MARKS, GuestWidths, joins
 from vmtui.tui.console.history import HISTORY_ROWS, History
+from vmtui.tui.console.looks import kept, runs
 from vmtui.tui.console.sieve import Sieve
 
 MICE = {
@@ -33,9 +31,7 @@ MOUSE_CODINGS = {
     MouseEncoding.URXVT: MouseCoding.URXVT,
 }
 MOST_REPLIES_BYTES = 4096  # a guest that asks without reading the answers gets no more than these
-NOT_PLAIN = re.compile(r"[^\t\r\n -~]")
-TAB_CELLS = 8
-STYLE, CHAR = itemgetter(0), itemgetter(1)
+FEWEST_SCREENS = 3  # of lines, for which it pays not to draw them all
 
 
 class Replies:
@@ -208,7 +204,9 @@ class BitttyEngine:
             board.blitter.set_scroll_region(0, board.height - 1)
             board.blitter.scroll(below)
             board.cursor.set_position(board.cursor.x, board.cursor.y - below)
+        begin = self.columns + -self.columns % TAB_CELLS
         board.resize(columns, rows)
+        board.cursor.tab_stops |= set(range(begin, columns, TAB_CELLS))  # as in xterm; bittty sets none
 
     def reset(self) -> None:
         self._sieve = Sieve()
@@ -230,38 +228,33 @@ class BitttyEngine:
     # Plain text in bulk
 
     def _bulk(self, text: str) -> str | None:
-        """Take many plain lines at once; what is left of the text, or None if it has to be interpreted as usual.
+        """Take many lines at once; what is left of the text, or None if it has to be interpreted as usual.
 
-        Most of such a flood is never seen: it goes to the history as it is, and only what stays on the screen is
-        drawn. That needs a terminal in its common state, and lines whose cells can be counted without one.
+        Most of such a flood is never seen: it goes to the history as it is, and only the lines at both ends are drawn.
         """
-        board = self._board
-        rows, columns = self.rows, self.columns
-        if len(text) < 4 * rows or not self._is_plain():
+        board, rows = self._board, self.rows
+        if len(text) < FEWEST_SCREENS * rows or not self._is_plain():
             return None
-        flood, newline, tail = text.rpartition("\r\n")
-        count = flood.count("\n") + 1
-        if not newline or count < 4 * rows or not (flood.count("\r") == flood.count("\r\n") == count - 1):
+        flood = Flood.of(text, FEWEST_SCREENS * rows)
+        if flood is None or (flood.tabs and (flood.longest > self.columns or not self._common_tabs())):
             return None
-        if NOT_PLAIN.search(flood):
+        end = len(flood.lines) - rows
+        made = flood.rows(rows, end, self.columns, board.style.current)
+        if made is None:
             return None
-        lines = (flood.expandtabs(TAB_CELLS) if "\t" in flood else flood).split("\r\n")
-        long = max(map(len, lines)) > columns
-        if long and "\t" in flood:  # a tab does not go beyond the right margin
-            return None
-        self._interpret("\r\n".join(lines[:rows]) + "\r\n")  # the cursor is on an empty last row now
-        lines = lines[rows:]
-        if long:
-            lines = [piece for line in lines for piece in wrapped(line, columns)]
-        look = look_of(board.style.current)
-        seen = rows - 1
+        between, style = made
+        self._interpret("\r\n".join(flood.lines[:rows]) + "\r\n")  # the cursor is on an empty last row now
         grid = self._screen.page.grid
-        self.history.extend([kept(grid[y]) for y in range(seen)])
-        self.history.extend([(Run(line, len(line), look),) if line else () for line in lines[:-seen]])
-        self.keeps_scrollback = False
-        self._interpret("\r\n".join(lines[-seen:]) + "\r\n")
-        self.keeps_scrollback = True
-        return tail
+        self.history.extend([kept(grid[y]) for y in range(rows - 1)])
+        self.history.extend(between)
+        self._interpret("\x1b[m\x1b[H\x1b[2J")
+        board.style.current = style
+        self._interpret("\r\n".join(flood.lines[end:]) + "\r\n")
+        return flood.rest
+
+    def _common_tabs(self) -> bool:
+        stops: set[int] = self._board.cursor.tab_stops
+        return stops == set(range(TAB_CELLS, self.columns, TAB_CELLS))
 
     def _is_plain(self) -> bool:
         """Whether a line of text is that line on the screen, and leaves it at the top."""
@@ -274,56 +267,4 @@ class BitttyEngine:
             and blitter.scroll_bottom == self.rows - 1
             and charset.charset_array[charset.current_charset] == "B"
             and board.style.current.bg is None
-            and board.cursor.tab_stops == set(range(TAB_CELLS, self.columns, TAB_CELLS))
         )
-
-
-def wrapped(line: str, columns: int) -> list[str]:
-    """A line as rows."""
-    return [line[at : at + columns] for at in range(0, len(line), columns)] or [""]
-
-
-def runs(cells: Iterable[Cell], *, reverse: bool = False) -> Row:
-    """Cells joined where they look the same."""
-    row: list[Run] = []
-    for style, group in groupby(cells, STYLE):
-        chars = list(map(CHAR, group))
-        look = look_of(style)
-        if style.conceal:
-            chars = [" "] * len(chars)
-        text = "".join(chars)
-        if not text.isascii() and UNDRAWN.search(text):
-            text = "".join(map(drawable, chars))
-        if reverse:
-            look = look._replace(reverse=not look.reverse)
-        row.append(Run(text, len(chars), look))
-    return tuple(row)
-
-
-def kept(cells: Sequence[Cell]) -> Row:
-    """A row as the history has it: without the blanks at its end."""
-    text = "".join(map(CHAR, cells))
-    begin = len(cells) - (len(text) - len(text.rstrip(" ")))
-    blanks = cells[begin:]
-    if blanks and blanks.count(blanks[-1]) == len(blanks) and look_of(blanks[-1][0]) == PLAIN:
-        return runs(cells[:begin])
-    return runs(cells)
-
-
-@lru_cache(4096)
-def look_of(style: Style) -> Look:
-    """Blinking is not drawn."""
-    return Look(
-        fg=colour_of(style.fg),
-        bg=colour_of(style.bg),
-        bold=bool(style.bold),
-        dim=bool(style.dim),
-        italic=bool(style.italic),
-        underline=bool(style.underline),
-        reverse=bool(style.reverse),
-        strike=bool(style.strike),
-    )
-
-
-def colour_of(colour: Color | None) -> Colour:
-    return None if colour is None or colour.mode == "default" else colour.value

@@ -1,15 +1,11 @@
-"""Rows of an engine as strips, and strips on the screen without waiting for Textual's next tick."""
+"""Rows of an engine as strips."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
 from textual.strip import Strip
-from textual.widget import Widget
 
 from vmtui.tui.console.engine import Colour, Look, Row
 
@@ -21,7 +17,6 @@ BASIC = (
 )  # fmt: skip
 CUBE = (0, 95, 135, 175, 215, 255)
 MOST_STYLES = 4096
-CURSOR = Look(reverse=True)
 
 
 def rgb(colour: int | tuple[int, int, int]) -> tuple[int, int, int]:
@@ -75,21 +70,3 @@ class Paints:
             segments.append(Segment(" " * (width - cells), self.base))
         strip = Strip(segments, max(cells, width))
         return strip.crop(0, width) if cells > width else strip
-
-
-def paint_now(widget: Widget, rows: Iterable[int] | None) -> None:
-    """Draw rows of a widget (None: all) at once.
-
-    `refresh` waits for the screen's tick of 60 Hz, 8 ms in the mean. This is what that tick does, for one widget; when
-    anything else is to be drawn, or another screen is above, it is left to the tick.
-    """
-    width = widget.size.width
-    regions = [] if rows is None else [Region(0, y, width, 1) for y in rows]
-    screen = widget.screen
-    if not screen.is_current or screen._layout_required or screen._scroll_required or widget.app._batch_count:
-        widget.refresh(*regions)
-        return
-    with widget._context():
-        widget._set_dirty(*regions)
-        screen._compositor.update_widgets({widget})
-        screen._compositor_refresh()

@@ -20,7 +20,7 @@ from vmtui.tui.console.streams import ExecTerminal, how_it_ended
 if TYPE_CHECKING:
     from vmtui.engine.workspace import Workspace
 
-MOST_BACKLOG_BYTES = 256 << 10  # read ahead of what is interpreted
+MOST_BACKLOG_BYTES = 64 << 10  # read ahead of what is interpreted
 MOST_OUTGOING_BYTES = 1 << 20  # typed and pasted ahead of a guest that does not read
 WRITE_BYTES = 1024
 CLOSE_S = 5.0

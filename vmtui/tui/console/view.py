@@ -8,19 +8,20 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from vmtui.tui.console import keys, mouse
 from vmtui.tui.console.engine import Modes, Mouse, Row
-from vmtui.tui.console.paint import Paints, paint_now
+from vmtui.tui.console.paint import Paints
 from vmtui.tui.console.session import ConsoleSession, State
 
 DETACH_KEY = "ctrl+right_square_bracket"
 MENU_KEY = "shift+f12"
 FRAME_S = 1 / 60
-PAINT_SHARE = 3  # while output floods in, painting takes at most one part in so many
+FLOOD_FRAME_S = 1 / 30  # while more waits: what is painted then is gone at once
 SYNCHRONIZED_S = 0.15  # how long a guest may hold the picture back (mode 2026)
 WHEEL_ROWS = 3
 BUTTONS = {1: 0, 2: 1, 3: 2}
@@ -66,7 +67,7 @@ class ConsoleView(Widget, can_focus=True):
         self._paints: Paints | None = None
         self._cursor: tuple[int, int] | None = None
         self._pending: asyncio.TimerHandle | None = None
-        self._next_paint = 0.0
+        self._painted = 0.0
         self._held_since: float | None = None
         self._context_here: contextvars.Context | None = None
         self._button = mouse.NO_BUTTON
@@ -115,11 +116,11 @@ class ConsoleView(Widget, can_focus=True):
     # Painting
 
     def output_came(self, behind: bool) -> None:
-        """At once when nothing was drawn for a frame; in a flood as often as leaves time for the flood."""
+        """Paint at once when nothing was painted for a frame; a key's echo is not to wait for a clock."""
         loop = asyncio.get_running_loop()
         if self._pending is None:
-            at = max(loop.time(), self._next_paint) + (FRAME_S if behind else 0)
-            self._pending = loop.call_at(at, self._paint, context=self._context_here)
+            at = self._painted + (FLOOD_FRAME_S if behind else FRAME_S)
+            self._pending = loop.call_at(max(loop.time(), at), self._paint, context=self._context_here)
         if self.session.engine.take_bell():
             self.app.bell()
 
@@ -137,28 +138,29 @@ class ConsoleView(Widget, can_focus=True):
         if not self._watching or not self.is_mounted:
             return
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        now = loop.time()
         engine = self.session.engine
         if engine.modes.synchronized:
-            self._held_since = began if self._held_since is None else self._held_since
-            if began - self._held_since < SYNCHRONIZED_S:
-                self._pending = loop.call_at(began + FRAME_S, self._paint, context=self._context_here)
+            self._held_since = now if self._held_since is None else self._held_since
+            if now - self._held_since < SYNCHRONIZED_S:
+                self._pending = loop.call_at(now + FRAME_S, self._paint, context=self._context_here)
                 return
         self._held_since = None
+        self._painted = now
         changed = set(engine.take_dirty())
         if self.top is not None:
-            paint_now(self, None)
-        else:
-            cursor = engine.cursor
-            if cursor != self._cursor:
-                changed.update(place[1] for place in (cursor, self._cursor) if place is not None)
-                self._cursor = cursor
-            height = self.size.height
-            shown = sorted(y for y in changed if y < height)
-            if shown:
-                paint_now(self, None if len(shown) > height // 2 else shown)
-        now = loop.time()
-        self._next_paint = now + max(FRAME_S, (now - began) * PAINT_SHARE)
+            self.refresh()
+            return
+        cursor = engine.cursor
+        if cursor != self._cursor:
+            changed.update(place[1] for place in (cursor, self._cursor) if place is not None)
+            self._cursor = cursor
+        width, height = self.size
+        shown = sorted(y for y in changed if y < height)
+        if len(shown) > height // 2:
+            self.refresh()
+        elif shown:
+            self.refresh(*(Region(0, y, width, 1) for y in shown))
 
     def render_line(self, y: int) -> Strip:
         if self._paints is None:
