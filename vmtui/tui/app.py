@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
-from textual import work
+from textual import events, work
 from textual.actions import ActionParseResult
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
 from vmtui.host.faults import Fault
@@ -68,8 +70,9 @@ class Panel(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", id="help", priority=False),
-        Binding("colon", "command", "Command", id="command"),
-        Binding("slash", "filter", "Filter", id="filter"),
+        # With priority, so that the next key waits until the prompt is there to take it.
+        Binding("colon", "command", "Command", id="command", priority=True),
+        Binding("slash", "filter", "Filter", id="filter", priority=True),
         Binding("escape", "leave_view", "Back", id="back", show=False),
         Binding("minus", "last_view", "Last view", id="view-last", show=False),
         Binding("left_square_bracket", "history(-1)", "Earlier view", id="view-earlier", show=False),
@@ -127,6 +130,7 @@ class Panel(App[None]):
         self._feed: Feed | None = None
         self._acts: Acts | None = None
         self._sessions: Sessions | None = None
+        self._meant_for: WeakKeyDictionary[events.Key, Widget] = WeakKeyDictionary()
         self._mouse = True
 
     # What views use
@@ -172,7 +176,7 @@ class Panel(App[None]):
             from vmtui.profile import settings
 
             self._settings, problems = settings.read(settings.path())
-            self._problems += [str(problem) for problem in problems]
+            self._problems += [f"{fault}{f' ({fault.hint})' if fault.hint else ''}" for fault in problems]
         return self._settings
 
     @property
@@ -404,22 +408,38 @@ class Panel(App[None]):
 
     # Prompts
 
-    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
-        """Whether a footer shows a key of the panel."""
-        return action != "filter" or (isinstance(self.screen, PanelScreen) and self.screen.FILTERS)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """A text field or a console with the focus has these keys for itself."""
+        if action not in ("filter", "command"):
+            return True
+        screen, focused = self.screen, self.focused
+        if not isinstance(screen, PanelScreen) or (focused is not None and focused.check_consume_key("slash", "/")):
+            return False
+        return action == "command" or screen.FILTERS
 
-    def action_filter(self) -> None:
-        screen = self.screen
-        if isinstance(screen, PanelScreen) and screen.FILTERS:
-            from vmtui.tui.widgets.prompt import FilterPrompt
+    async def action_filter(self) -> None:
+        from vmtui.tui.widgets.prompt import FilterPrompt
 
-            FilterPrompt.open(screen)
+        if isinstance(self.screen, PanelScreen):
+            await FilterPrompt(self.screen).open()
 
-    def action_command(self) -> None:
+    async def action_command(self) -> None:
         from vmtui.tui.commands import CommandPrompt
 
         if isinstance(self.screen, PanelScreen):
-            CommandPrompt.open(self.screen)
+            await CommandPrompt(self.screen).open()
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            self._meant_for[event] = self.focused or self.screen
+        await super().on_event(event)
+
+    async def _on_key(self, event: events.Key) -> None:
+        """A key that was typed ahead belongs to the field that has opened since, not to the list's bindings."""
+        now = self.focused or self.screen
+        if self._meant_for.get(event, now) is not now and now.check_consume_key(event.key, event.character):
+            event.prevent_default()  # else Textual calls the base's handler by itself
+            now._forward_event(events.Key(event.key, event.character))
 
     def action_help(self) -> None:
         from vmtui.tui.screens.help import HelpScreen

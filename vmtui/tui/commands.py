@@ -214,10 +214,8 @@ class Completion(Suggester):
 class CommandPrompt(Prompt):
     """Takes one command; tab or right accepts what is suggested."""
 
-    @classmethod
-    def open(cls, screen: PanelScreen) -> None:
-        if not screen.query(Prompt):
-            screen.mount(cls(screen, ":", "", Completion(screen.panel)), before="#footer")
+    def __init__(self, screen: PanelScreen) -> None:
+        super().__init__(screen, ":", "", Completion(screen.panel))
 
     def accepted(self, text: str) -> None:
         panel = self._screen.panel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -13,6 +14,29 @@ from textual.widgets import Input, Static
 from vmtui.core.errors import Fault
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.text import safe
+
+
+class Line(Input):
+    """What is typed after Enter, faster than the prompt closes, goes to where the focus is then."""
+
+    ended = False
+
+    async def _on_key(self, event: events.Key) -> None:
+        if not self.ended and event.key != "enter":
+            return  # Textual calls the base's handler by itself
+        event.stop()
+        event.prevent_default()
+        if not self.ended:  # here, and not by a binding: that would come after what is typed next
+            self.ended = True
+            prompt = self.parent
+            assert isinstance(prompt, Prompt)
+            prompt.accepted(self.value)
+            return
+        focused = self.screen.focused
+        (focused if focused not in (None, self) else self.screen)._forward_event(events.Key(event.key, event.character))
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return not self.ended and super().check_consume_key(key, character)
 
 
 class Prompt(Horizontal):
@@ -26,7 +50,6 @@ class Prompt(Horizontal):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", id="prompt-cancel"),
-        Binding("enter", "accept", "Accept", id="prompt-accept", show=False),
     ]
 
     def __init__(self, screen: PanelScreen, sign: str, value: str, suggester: Suggester | None = None) -> None:
@@ -38,11 +61,15 @@ class Prompt(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static(self._sign, markup=False)
-        yield Input(self._value, compact=True, suggester=self._suggester, select_on_focus=False)
+        yield Line(self._value, compact=True, suggester=self._suggester, select_on_focus=False)
         yield Static("", id="said", markup=False)
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
+    async def open(self) -> None:
+        """Above the footer; it has the focus when this returns."""
+        if self._screen.query(Prompt):
+            return
+        await self._screen.mount(self, before="#footer")
+        self._screen.set_focus(self.query_one(Input))
 
     @property
     def text(self) -> str:
@@ -54,10 +81,6 @@ class Prompt(Horizontal):
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self.typed(event.value)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.accepted(event.value)
 
     def typed(self, text: str) -> None:
         """Each time the text changed."""
@@ -84,11 +107,6 @@ class FilterPrompt(Prompt):
         self._before = screen.filter_text()
         super().__init__(screen, "/", self._before)
 
-    @classmethod
-    def open(cls, screen: PanelScreen) -> None:
-        if not screen.query(Prompt):
-            screen.mount(cls(screen), before="#footer")
-
     def typed(self, text: str) -> None:
         try:
             self._screen.filter_changed(text)
@@ -96,7 +114,8 @@ class FilterPrompt(Prompt):
         except Fault as fault:
             self.complain(f"{fault}{f': {fault.hint}' if fault.hint else ''}")
 
-    def accepted(self, text: str) -> None:  # noqa: ARG002
+    def accepted(self, text: str) -> None:
+        self.typed(text)
         self.close()
 
     def left(self) -> None:
