@@ -24,7 +24,7 @@ class Size(int):
             return cls._bounded(text)
         if isinstance(text, str) and (match := SIZE.fullmatch(text.strip())):
             unit = (match[2] or "").upper()
-            if unit.endswith("IB"):
+            if "I" in unit:  # "64Mi", as Kubernetes writes it, too
                 factor = BINARY_UNITS[unit[0] + "iB"]
             elif len(unit) == 2:
                 factor = DECIMAL_UNITS[unit]

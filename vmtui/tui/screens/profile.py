@@ -1,0 +1,405 @@
+"""Profiles: pick one, see what it would change, apply it and watch that, see drift and revert or adopt it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.timer import Timer
+from textual.worker import Worker
+
+from vmtui.core.errors import Fault, NotFound
+from vmtui.engine import registry
+from vmtui.engine.plan import Plan
+from vmtui.engine.plan_text import totals
+from vmtui.profile import load
+from vmtui.profile.schema import Profile
+from vmtui.tui.profiles import acts, known, lines
+from vmtui.tui.profiles.dialogs import AskPath, existing
+from vmtui.tui.profiles.known import Known, Origin
+from vmtui.tui.profiles.run import Run
+from vmtui.tui.profiles.views import Body, ProfileList
+from vmtui.tui.screens.base import PanelScreen
+from vmtui.tui.screens.dialogs import Confirm
+from vmtui.tui.widgets.lines import LineView
+
+NARROW = 80
+TICK_S = 0.5
+CHANGES = frozenset({"apply", "revert", "adopt", "down", "edit"})  # actions that a read-only panel does not offer
+OF_PLANS = frozenset({"apply", "revert", "adopt"})
+BUSY = "a run is going on: ctrl+c stops it"
+
+
+T = TypeVar("T")
+
+
+class ProfileScreen(PanelScreen):
+    NAME = "Profile"
+    DEFAULT_CSS = """
+    ProfileScreen #panes { height: 1fr; }
+    ProfileScreen #profiles { width: 34; border-right: solid $panel; }
+    ProfileScreen #body { width: 1fr; padding-left: 1; }
+    ProfileScreen.narrow #panes { layout: vertical; }
+    ProfileScreen.narrow #profiles { width: 1fr; height: 30%; min-height: 2; border-right: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "Open", id="profile-open"),
+        Binding("o", "other", "Other file", id="profile-other"),
+        Binding("a", "apply", "Apply", id="profile-apply"),
+        Binding("c", "check", "Check", id="profile-check"),
+        Binding("r", "revert", "Revert drift", id="profile-revert"),
+        Binding("A", "adopt", "Adopt drift", id="profile-adopt"),
+        Binding("D", "down", "Down", id="profile-down"),
+        Binding("e", "edit", "Edit", id="profile-edit"),
+        Binding("ctrl+c", "stop", "Stop", id="profile-stop"),
+        Binding("j,down", "move(1)", "Down", show=False, id="profile-cursor-down"),
+        Binding("k,up", "move(-1)", "Up", show=False, id="profile-cursor-up"),
+        Binding("g,home", "to(0)", "First", show=False, id="profile-first"),
+        Binding("G,end", "to(1000000000)", "Last", show=False, id="profile-last"),
+        Binding("ctrl+f,pagedown", "page(1)", "Page down", show=False, id="profile-page-down"),
+        Binding("ctrl+b,pageup", "page(-1)", "Page up", show=False, id="profile-page-up"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan: Plan | None = None
+        self.run: Run | None = None
+        self._profile: Profile | None = None
+        self._at = 0.0
+        self._wanted: tuple[Path, Plan | None] | None = None
+        self._worker: Worker[None] | None = None
+        self._timer: Timer | None = None
+
+    def body(self) -> ComposeResult:
+        with Horizontal(id="panes"):
+            yield ProfileList()
+            yield Body()
+
+    @property
+    def listing(self) -> ProfileList:
+        return self.query_one(ProfileList)
+
+    @property
+    def page(self) -> Body:
+        return self.query_one(Body)
+
+    @property
+    def chosen(self) -> Known | None:
+        """The profile that is open."""
+        return self.listing.is_open
+
+    @property
+    def running(self) -> bool:
+        return self.run is not None and not self.run.ended
+
+    def on_mount(self) -> None:
+        self.listing.focus()
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < NARROW, "narrow")
+
+    def shown(self) -> None:
+        if not self.panel.ready:
+            self.say_title("reading what is there")
+            return
+        if self._timer is None:
+            self._timer = self.set_interval(TICK_S, self.page.tick)
+        self._timer.resume()
+        self._list()
+
+    def hidden(self) -> None:
+        if self._timer is not None:
+            self._timer.pause()
+
+    def back(self) -> bool:
+        if self.running:
+            self.action_stop()
+            return True
+        if self.run is not None:
+            self.run = None
+            self._look()
+            return True
+        return False
+
+    # Which profiles there are
+
+    @work(group="list", exclusive=True, exit_on_error=False)
+    async def _list(self) -> None:
+        opened = known.Opened(self.workspace.registry.context.paths.state)
+        entries = known.known(*known.of_store(self.workspace.store), opened.paths())
+        self.listing.show(entries)
+        if self.chosen is not None:
+            same = (entry for entry in entries if entry.path == self.chosen.path and entry.name == self.chosen.name)
+            self.listing.is_open = next(same, self.chosen)
+        if self._wanted is not None:
+            (path, plan), self._wanted = self._wanted, None
+            self._open(self._entry(path), plan)
+        elif self.chosen is None:
+            applied = [entry for entry in entries if entry.origin is Origin.APPLIED and entry.path is not None]
+            if len(applied) == 1:
+                self._open(applied[0])
+            else:
+                self._explain()
+
+    def _explain(self) -> None:
+        self.say_title("nothing is open: enter opens the selected profile, o another file")
+        self.page.show([("enter opens the selected profile and shows what it would change", "dim")])
+
+    def _entry(self, path: Path) -> Known:
+        path = Path(os.path.abspath(path))
+        found = next((entry for entry in self.listing.entries if entry.path == path), None)
+        if found is None:
+            found = Known(path.stem, path, Origin.OPENED)
+            self.listing.show([found, *self.listing.entries])
+        self.listing.move_to(self.listing.entries.index(found))
+        return found
+
+    def open(self, path: Path, plan: Plan | None = None) -> None:
+        """Open a file and show its plan. With `plan`, which the user has agreed to, that is carried out."""
+        self._wanted = path, plan
+        if self.is_mounted and self.panel.ready:
+            self._list()
+
+    def _open(self, entry: Known, plan: Plan | None = None) -> None:
+        if self.running:
+            self.panel.say(BUSY, "warning")
+            return
+        self.listing.is_open = entry
+        self.listing.refresh()
+        self.plan = self.run = self._profile = None
+        if entry.path is not None and entry.origin is not Origin.SHIPPED and not self.panel.read_only:
+            known.Opened(self.workspace.registry.context.paths.state).add(entry.path)
+        self._look(plan)
+
+    def action_choose(self) -> None:
+        if self.focused is self.listing:
+            self.listing.choose()
+        else:
+            self.page.choose()
+
+    def on_line_view_chosen(self, event: LineView.CursorMoved) -> None:
+        if event.view is self.listing and (entry := self.listing.current()) is not None:
+            self._open(entry)
+            self.page.focus()
+        elif event.view is self.page and (ref := self.page.ref()) in self.panel.feed.model.items:
+            assert ref is not None
+            self.panel.go_to(ref)
+
+    @work(group="ask", exclusive=True, exit_on_error=False)
+    async def action_other(self) -> None:
+        start = f"{self.chosen.path.parent}/" if self.chosen and self.chosen.path else f"{Path.cwd()}/"
+        path = await self.panel.ask(AskPath("open which profile?", start, existing))
+        if path:
+            self.open(Path(path).expanduser())
+
+    # The plan
+
+    @work(group="plan", exclusive=True, exit_on_error=False)
+    async def _look(self, agreed: Plan | None = None) -> None:
+        """Read the file and make its plan, or say what is wrong with it; then carry out what was agreed to."""
+        if self.chosen is None:
+            return
+        self.say_title(f"{self.chosen.name}  planning")
+        try:
+            plan = await self._fresh()
+        except Exception as error:
+            self._show_fault(error)
+            return
+        if agreed is not None and not acts.same(plan, agreed):
+            self._changed_meanwhile(plan)
+        elif agreed is not None:
+            self._start(plan)
+        else:
+            self._show_plan(plan)
+
+    async def _fresh(self) -> Plan:
+        entry = self.chosen
+        if entry is None or entry.path is None:
+            name = entry.name if entry else ""
+            raise NotFound(f"where the file of {name} is, is not known", hint="o opens it; D takes the profile down")
+        self._profile = await asyncio.to_thread(load.load, entry.path, registry.option_types)
+        return await self.workspace.plan(self._profile)
+
+    def _show_plan(self, plan: Plan) -> None:
+        self.plan, self.run, self._at = plan, None, time.time()
+        self.page.show(lines.of_plan(plan))
+        self._say()
+
+    def _show_fault(self, error: Exception) -> None:
+        self.plan = self.run = None
+        self.page.show(lines.of_fault(error))
+        self._say("this cannot be used: e edits it, c reads it again")
+
+    def _say(self, text: str = "") -> None:
+        entry = self.chosen
+        if self.run is not None:
+            self.say_title(f"{self.run.plan.profile}  {self.run.standing}")
+        elif entry is not None:
+            clock = time.strftime("%H:%M:%S", time.localtime(self._at))
+            said = text or (f"{totals(self.plan)}, seen at {clock}" if self.plan else "")
+            self.say_title(f"{said}  {entry.path or ''}")
+        self.refresh_bindings()
+
+    def action_check(self) -> None:
+        if not self._refused("check"):
+            self._look()
+
+    def _changed_meanwhile(self, plan: Plan) -> None:
+        self._show_plan(plan)
+        self.panel.say("it changed meanwhile: nothing was done, this is the plan now", "warning")
+
+    # Acts
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.running if action == "stop" else super().check_action(action, parameters)
+
+    def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
+        """Whether the footer shows a binding."""
+        if action in CHANGES and (self.panel.read_only or self.running or self.chosen is None):
+            return False
+        if action in OF_PLANS:
+            return self.plan is not None and not self.plan.empty
+        return action != "check" or (self.chosen is not None and not self.running)
+
+    def _refused(self, action: str) -> bool:
+        """Whether it is not possible now; then it is said why."""
+        why = ""
+        if self.chosen is None:
+            why = "no profile is open: enter opens the selected one"
+        elif self.running:
+            why = BUSY
+        elif action in CHANGES and self.panel.read_only:
+            why = "the panel is read-only: start vmtui without --read-only to act"
+        elif action in OF_PLANS and (self.plan is None or self.run is not None):
+            why = "there is no plan: c makes one"
+        elif action in OF_PLANS and self.plan is not None and self.plan.empty and not self.plan.notes:
+            why = "everything is as the profile says"
+        if why:
+            self.panel.say(f"{action}: {why}", "warning")
+        return bool(why)
+
+    def action_apply(self) -> None:
+        if not self._refused("apply"):
+            self._apply("apply")
+
+    def action_revert(self) -> None:
+        if not self._refused("revert"):
+            self._apply("revert")
+
+    @work(group="ask", exclusive=True, exit_on_error=False)
+    async def _apply(self, verb: str) -> None:
+        shown = self.plan
+        assert shown is not None
+        try:
+            plan = await self._fresh()
+        except Exception as error:
+            self._show_fault(error)
+            return
+        if not acts.same(plan, shown):
+            self._changed_meanwhile(plan)
+        elif plan.empty or await acts.agreed(self.panel, plan, verb):
+            self._start(plan)
+
+    def action_adopt(self) -> None:
+        if not self._refused("adopt"):
+            self._adopt()
+
+    @work(group="ask", exclusive=True, exit_on_error=False)
+    async def _adopt(self) -> None:
+        assert self.chosen is not None
+        assert self.chosen.path is not None
+        assert self.plan is not None
+        if await self._tried(acts.adopt(self.panel, self.chosen.path, self.plan), "adopting drift"):
+            self._look()
+
+    def action_down(self) -> None:
+        if not self._refused("down"):
+            self._down()
+
+    @work(group="ask", exclusive=True, exit_on_error=False)
+    async def _down(self) -> None:
+        assert self.chosen is not None
+        plan = await self._tried(acts.agreed_down(self.panel, self.chosen.name), "taking it down")
+        if plan is not None:
+            self._start(plan)
+
+    async def _tried(self, act: Awaitable[T], doing: str) -> T | None:
+        try:
+            return await act
+        except Fault as fault:
+            self.panel.fail(fault, doing)
+            return None
+
+    def action_edit(self) -> None:
+        if self._refused("edit") or self.chosen is None:
+            return
+        if self.chosen.path is None:
+            self.panel.say(f"where the file of {self.chosen.name} is, is not known: o opens it", "warning")
+            return
+        try:
+            acts.edit_file(self.panel, self.chosen.path)
+        except Fault as fault:
+            self.panel.fail(fault, "editing")
+        self.app.refresh()
+        self._look()
+
+    # A run
+
+    def _start(self, plan: Plan) -> None:
+        specs = {} if plan.down or self._profile is None else {item.ref: item.spec for item in self._profile.resources}
+        self.plan = None
+        self.run = Run(self.workspace, plan, specs, self._progressed)
+        self._show_run()
+        self._worker = self.run_worker(self.run.carry_out(), group="run", exit_on_error=False)
+
+    def _progressed(self, place: int | None) -> None:
+        if place is None:
+            self._show_run()
+        else:
+            self.page.redraw(place)
+            self._say()
+
+    def _show_run(self) -> None:
+        run = self.run
+        if run is None or not self.is_attached:
+            return
+        rows = run.progress.rows
+        first = len(rows) + len(run.result()) - 1 if run.ended else next(iter(run.progress.running()), 0)
+        self.page.show([*rows, *run.result()], first)
+        self._say()
+        if run.ended:
+            self.panel.feed.touch([change.ref for change in run.plan.changes])
+            self._list()
+            self.panel.say(f"{run.plan.profile}: {run.standing}", "error" if run.error else "information")
+
+    def action_stop(self) -> None:
+        self._stop()
+
+    @work(group="ask", exclusive=True, exit_on_error=False)
+    async def _stop(self) -> None:
+        kept = self.run is not None and self.run.plan.down
+        what = "what is gone stays gone" if kept else "what has been done is taken back, step by step"
+        sure = await self.panel.ask(Confirm("stop what is going on?", [what], "Stop"))
+        if sure and self.running and self._worker is not None:
+            self._worker.cancel()
+
+    def action_move(self, by: int) -> None:
+        self._active.move(by)
+
+    def action_to(self, line: int) -> None:
+        self._active.move_to(line)
+
+    def action_page(self, by: int) -> None:
+        self._active.page(by)
+
+    @property
+    def _active(self) -> LineView:
+        return self.listing if self.focused is self.listing else self.page
