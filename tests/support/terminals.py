@@ -21,6 +21,7 @@ class EchoTerminal:
         self.sent = b""
         self.size = (0, 0)
         self.closed = False
+        self.refusal = ""
         self.echo = echo
         self._output: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -36,6 +37,8 @@ class EchoTerminal:
     async def write(self, data: bytes) -> None:
         if self.closed:
             raise ConnectionResetError("closed")
+        if self.refusal:
+            raise ConnectionError(self.refusal)
         self.sent += data
         if self.echo:
             self.say(data)

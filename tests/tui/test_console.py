@@ -204,6 +204,25 @@ async def test_the_menu_has_what_keeps_no_key(workspace: Workspace) -> None:
         await until(pilot, lambda: app.screen is app.home)
 
 
+async def test_hanging_up_ends_the_stream(workspace: Workspace) -> None:
+    line = Line()
+    async with console_of(workspace, line) as (app, pilot):
+        await pilot.press("shift+f12", "x")
+        await until(pilot, lambda: app.screen is app.home and line.terminal.closed)
+        assert app.sessions.last() is None
+        assert line.session.state is State.ENDED
+
+
+async def test_a_console_that_takes_no_input_says_so(workspace: Workspace) -> None:
+    line = Line()
+    async with console_of(workspace, line, size=(120, 10)) as (app, pilot):
+        line.terminal.refusal = "it has no terminal and reads nothing"
+        await pilot.press("x")
+        await until(pilot, lambda: "takes no input: it has no terminal and reads nothing" in row(app, 0))
+        line.terminal.say(b"still here")
+        await until(pilot, lambda: "still here" in shown(app))
+
+
 async def test_mouse_and_wheel(workspace: Workspace) -> None:
     line = Line(echo=False)
     async with console_of(workspace, line, size=(80, 10)) as (app, pilot):

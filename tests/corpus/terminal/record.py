@@ -103,6 +103,22 @@ RECORDINGS = {
             b"ls -la --color /usr\r",
         ],
     ),
+    "tmux": Recording(
+        [*BASH],
+        [
+            b"tmux -S ./server -f conf\r",
+            b"head -n 4 numbers\r",
+            b"\x02%",
+            b"head -n 30 numbers\r",
+            b'\x02"',
+            b"echo \xe6\xbc\xa2\r",
+            b"\x02o",
+        ],
+        {
+            "numbers": NUMBERED,
+            "conf": "set -g exit-unattached on\nset -g destroy-unattached on\nset -g status-right ''\n",
+        },
+    ),
     "vt220": Recording(
         [*BASH],
         [b"vim -u NONE -N numbers\r", b"10j", b"ix", ESC, b":q!\r", b"less numbers\r", b" ", b"q"],

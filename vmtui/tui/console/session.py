@@ -64,6 +64,7 @@ class ConsoleSession:
         self.engine: Engine = BitttyEngine(rows, columns)
         self.state = State.CLOSED
         self.ending = ""
+        self.refusal = ""  # why it takes no input, though it is connected
         self._open = connect
         self._terminal: Terminal | None = None
         self._viewer: Viewer | None = None
@@ -86,6 +87,7 @@ class ConsoleSession:
                 self.engine.feed(AFRESH)
             self._terminal, self._ended, self._resized = terminal, False, True
             self._outgoing.clear()
+            self.refusal = ""
             self._became(State.CONNECTED, "")
             self._leaving.set()
             loops = (self._receive(terminal), self._interpret(), self._send(terminal))
@@ -139,8 +141,8 @@ class ConsoleSession:
                 while len(self._backlog) > MOST_BACKLOG_BYTES:  # the guest has to wait
                     self._room.clear()
                     await self._room.wait()
-        except (Fault, OSError) as error:
-            ending = str(error)
+        except Exception as error:  # a backend may be a third party's
+            ending = str(error) or type(error).__name__
         self.ending = ending or how_it_ended(terminal)
         self._ended = True
         self._came.set()
@@ -165,10 +167,10 @@ class ConsoleSession:
         self._became(State.ENDED, self.ending)
 
     async def _send(self, terminal: Terminal) -> None:
-        with contextlib.suppress(Fault, OSError):  # the other side is gone: reading says so
-            while True:
-                await self._leaving.wait()
-                self._leaving.clear()
+        while True:
+            await self._leaving.wait()
+            self._leaving.clear()
+            try:
                 if self._resized:
                     self._resized = False
                     await terminal.resize(self.engine.rows, self.engine.columns)
@@ -176,6 +178,10 @@ class ConsoleSession:
                     piece = bytes(self._outgoing[:WRITE_BYTES])
                     del self._outgoing[:WRITE_BYTES]
                     await terminal.write(piece)
+            except Exception as error:  # what it says can still be read; if it is gone, reading says so
+                self._outgoing.clear()
+                self.refusal = str(error) or type(error).__name__
+                self._became(self.state, self.ending)
 
     async def _hang_up(self) -> None:
         tasks, self._tasks = self._tasks, []

@@ -23,6 +23,7 @@ MENU_KEY = "shift+f12"
 FRAME_S = 1 / 60
 FLOOD_FRAME_S = 1 / 30  # while more waits: what is painted then is gone at once
 SYNCHRONIZED_S = 0.15  # how long a guest may hold the picture back (mode 2026)
+BELL_S = 0.2  # the shortest time from bell to bell
 WHEEL_ROWS = 3
 BUTTONS = {1: 0, 2: 1, 3: 2}
 
@@ -44,6 +45,9 @@ class ConsoleView(Widget, can_focus=True):
 
     class Detached(Message):
         """The way out was asked for; the session goes on."""
+
+    class HungUp(Message):
+        """The session is to be closed, with what runs in it."""
 
     class Changed(Message):
         """What the banner says of the view or its session is no longer so."""
@@ -67,7 +71,7 @@ class ConsoleView(Widget, can_focus=True):
         self._paints: Paints | None = None
         self._cursor: tuple[int, int] | None = None
         self._pending: asyncio.TimerHandle | None = None
-        self._painted = 0.0
+        self._painted = self._rang = 0.0
         self._held_since: float | None = None
         self._context_here: contextvars.Context | None = None
         self._button = mouse.NO_BUTTON
@@ -121,7 +125,8 @@ class ConsoleView(Widget, can_focus=True):
         if self._pending is None:
             at = self._painted + (FLOOD_FRAME_S if behind else FRAME_S)
             self._pending = loop.call_at(max(loop.time(), at), self._paint, context=self._context_here)
-        if self.session.engine.take_bell():
+        if self.session.engine.take_bell() and loop.time() - self._rang > BELL_S:
+            self._rang = loop.time()
             self.app.bell()
 
     def state_changed(self) -> None:
@@ -256,6 +261,8 @@ class ConsoleView(Widget, can_focus=True):
                 self.session.send_size()
             case "r" if self.session.state is not State.CONNECTED:
                 self.reconnect()
+            case "x" if not self.read_only:
+                self.post_message(self.HungUp())
             case "k":
                 self._send(keys.encode(self.detach_key, None, self._modes))
             case "m" if self.menu_key is not None:

@@ -50,7 +50,9 @@ class Banner(TitleBar):
             return f"{session.state.value}, r connects again: {plain(session.ending, 200)}"
         if self._view.top is not None:
             return f"{session.engine.history.end - self._view.top} rows back"
-        return "read-only" if self._view.read_only else session.state.value
+        if self._view.read_only:
+            return "read-only"
+        return f"takes no input: {plain(session.refusal, 200)}" if session.refusal else session.state.value
 
     def _menu(self) -> str:
         view = self._view
@@ -59,6 +61,8 @@ class Banner(TitleBar):
             items.append("s send stty rows/cols")
         if view.session.state is not State.CONNECTED:
             items.append("r connect again")
+        if not view.read_only:
+            items.append("x hang up")
         items += [f"k send {self._shown(view.detach_key)}", f"m send {self._shown(view.menu_key or '')}", "esc close"]
         return "  ".join(items)
 
@@ -110,3 +114,7 @@ class ConsoleScreen(PanelScreen):
 
     def on_console_view_detached(self) -> None:
         self.panel.action_last_view()
+
+    async def on_console_view_hung_up(self) -> None:
+        self.panel.action_last_view()
+        await self.panel.sessions.close(self.session)
