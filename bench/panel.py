@@ -83,41 +83,35 @@ def loaded(terminal: Pty, size: int) -> None:
     terminal.settle(0.5, 3.0)
 
 
-def keys(terminal: Pty, key: bytes, count: int, top: int) -> Latency:
-    """Press `key` (down, then up again) from the row `top` of the terminal on, waiting for each to be painted."""
+def keys(terminal: Pty, count: int) -> Latency:
+    """Go down twenty lines and up again, and so on, waiting for each to be painted."""
     times = []
-    row, by = top, 1
+    at, by = 0, 1
     for _ in range(count):
-        terminal.read_for(KEY_EVERY_S)
-        if not top <= row + by < top + 20:
-            by = -by
-        row += by
-        times.append(pressed(terminal, key if by > 0 else UP, row))
+        by = by if 0 <= at + by < 20 else -by
+        at += by
+        times.append(pressed(terminal, DOWN if by > 0 else UP))
     return Latency(times)
 
 
-def pressed(terminal: Pty, key: bytes, row: int | None) -> float:
-    """Seconds until a frame has ended in which that row, or any with None, was painted."""
+def pressed(terminal: Pty, key: bytes) -> float:
+    """Seconds until a frame has ended in which the cursor moved: two rows, one below the other, were painted.
+
+    What changes meanwhile by itself are single rows here and there.
+    """
+    terminal.read_for(KEY_EVERY_S)
     since = len(terminal.raw)
     sent = terminal.send(key)
-
-    def painted(raw: bytes) -> bool:
-        whole = raw[: raw.rfind(FRAME_END) + 1]
-        return any(row is None or int(match[1]) == row for match in PLACED.finditer(whole))
-
-    return terminal.until(painted, since=since) - sent
+    return terminal.until(lambda raw: any(moved(rows) for rows in frames(raw)), since=since) - sent
 
 
-def first_row(terminal: Pty) -> int:
-    """Where the cursor is: the rows that a Down repaints are the one it leaves and the next."""
-    terminal.settle(0.4, 3.0)
-    since = len(terminal.raw)
-    terminal.send(DOWN)
-    terminal.read_for(0.08)
-    rows = [int(match[1]) for match in PLACED.finditer(bytes(terminal.raw[since:]))]
-    terminal.send(UP)
-    terminal.settle(0.4, 3.0)
-    return min((row for row in rows if row > 1), default=3)
+def frames(raw: bytes) -> list[set[int]]:
+    """The rows that each whole frame has painted."""
+    return [{int(match[1]) for match in PLACED.finditer(frame)} for frame in raw.split(FRAME_END)[:-1]]
+
+
+def moved(rows: set[int]) -> bool:
+    return any(row + 1 in rows for row in rows if row > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,24 +178,18 @@ def latencies(environment: Mapping[str, str]) -> Iterator[Row]:
     for size, share, goal in ((MANY, 0.01, "p95 <= 20 ms"), (MORE, 0.01, "p95 <= 40 ms")):
         with Pty(panel(size), rows=ROWS, columns=COLUMNS, environment={**environment, CHANGE: str(share)}) as terminal:
             loaded(terminal, size)
-            top = first_row(terminal)
-            mine = keys(terminal, DOWN, KEYS, top)
-            pages = Latency([_page(terminal) for _ in range(KEYS // 3)])
+            mine = keys(terminal, KEYS)
+            pages = Latency([pressed(terminal, PAGE_DOWN) for _ in range(KEYS // 3)])
             rss = terminal.rss_bytes()
         theirs = ""
         with Pty(table(size, share), rows=ROWS, columns=COLUMNS, environment=environment) as terminal:
             with contextlib.suppress(TimeoutError, Gone):
                 terminal.shows("orders", timeout_s=LOADED_S)
                 terminal.settle(0.5, 5.0)
-                theirs = str(keys(terminal, DOWN, KEYS // 2, first_row(terminal)))
+                theirs = str(keys(terminal, KEYS // 2))
         what = f"{size:,} rows, 1 % changing each second"
         yield Row(f"key to frame p50 / p95, {what} / DataTable", str(mine), theirs, None, goal)
         yield Row(f"page down to frame p50 / p95, {what}", str(pages), f"{rss >> 20} MiB")
-
-
-def _page(terminal: Pty) -> float:
-    terminal.read_for(KEY_EVERY_S)
-    return pressed(terminal, PAGE_DOWN, None)
 
 
 def loads(environment: Mapping[str, str]) -> Iterator[Row]:

@@ -1,12 +1,13 @@
-"""What takes things back is done before its caller goes on, however often that is cancelled."""
+"""What takes things back is done before its caller goes on, however often that is cancelled; who computes gives way."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from vmtui.host.tasks import uncancelled
+from vmtui.host.tasks import Turn, uncancelled
 
 
 async def test_it_ends_before_its_caller_goes_on() -> None:
@@ -44,3 +45,33 @@ async def test_its_own_failure_is_raised() -> None:
 
     with pytest.raises(OSError, match="no"):
         await uncancelled(undo())
+
+
+async def test_who_compute_share_the_time_between_two_turns_of_the_others() -> None:
+    gaps: list[float] = []
+    done = 0
+
+    async def compute() -> None:
+        nonlocal done
+        turn = Turn()
+        for _ in range(40):
+            until = time.perf_counter() + 0.0002
+            while time.perf_counter() < until:
+                pass
+            done += 1
+            if turn.long:
+                await turn.give()
+
+    async def other() -> None:
+        last = time.perf_counter()
+        while done < 20 * 40:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    watcher = asyncio.create_task(other())
+    await asyncio.gather(*(compute() for _ in range(20)))
+    await watcher
+    assert len(gaps) > 10
+    assert sorted(gaps)[len(gaps) // 2] < 0.02, "twenty at once take twenty times as long"

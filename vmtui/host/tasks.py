@@ -6,27 +6,36 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
-TURN_S = 0.001  # several that work at once have a turn each between two frames
+TURN_S = 0.002  # of all who compute, between two turns of the others
 
 
 class Turn:
-    """For loops that compute: `if turn.long: await turn.give()` lets the event loop go on about every millisecond."""
+    """For loops that compute: `if turn.long: await turn.give()` lets the event loop go on every other millisecond.
 
-    __slots__ = ("_since",)
+    All such loops of one event loop share the time: who comes after another that has used it up does one step.
+    """
 
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
+    _since: ClassVar[float] = 0.0
+    _ending_in: ClassVar[asyncio.AbstractEventLoop | None] = None
 
     @property
     def long(self) -> bool:
-        return time.perf_counter() - self._since > TURN_S
+        return time.perf_counter() - Turn._since > TURN_S
 
     async def give(self) -> None:
+        loop = asyncio.get_running_loop()
+        if Turn._ending_in is not loop:
+            Turn._ending_in = loop
+            loop.call_soon(self._begin)  # before any of those that wait below
         await asyncio.sleep(0)
-        self._since = time.perf_counter()
+
+    @staticmethod
+    def _begin() -> None:
+        Turn._since = time.perf_counter()
+        Turn._ending_in = None
 
 
 async def uncancelled(work: Coroutine[Any, Any, T]) -> T:

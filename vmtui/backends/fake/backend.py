@@ -53,12 +53,37 @@ IMPORTED_BYTES = 1 << 30  # the made-up size of an imported image
 SERIAL_BYTES = 20  # VIRTIO_BLK_ID_BYTES, virtio 5.2.6
 
 
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """A port as its row says; None if it is not plugged in, or not ours."""
+
+    version: tuple[int, int]
+    port: Port | None
+    down: bool
+
+    @classmethod
+    def of(cls, version: tuple[int, int], network: Ref, plug: Plug | None) -> _Known:
+        """What all ports of a network have in common becomes one object in them all."""
+        if plug is None or not plug.plugged:
+            return cls(version, None, False)
+        port = plug.port
+        shared = replace(
+            port,
+            network=network,
+            consumer=Ref(network.profile, port.consumer.kind, port.consumer.name),
+            medium=intern(port.medium),
+            gateway=intern(port.gateway),
+            dns=_same(port.dns),
+            search=intern(port.search),
+        )
+        return cls(version, shared, plug.down)
+
+
 class FakeNetworkBackend(FakeBackend[NetworkSpec]):
     kind: ClassVar[Kind] = Kind.NETWORK
 
     def __init__(self, context: Context, *, script: Script | None = None, clock: Clock | None = None) -> None:
         super().__init__(context, script=script, clock=clock)
-        self._up: dict[str, bool] = {}
+        self._known: dict[str, _Known] = {}
 
     async def add_port(self, network: Ref, request: PortRequest) -> Port:
         entry = self.world.get(network)
@@ -128,14 +153,11 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
             return super()._touched(ledger, keys)
         if ledger is self.world.plug_rows():
             return {Ref.parse(key.split(" ")[0]) for key in keys}
-        turned = {key for key in keys if self._turned(key)}
-        return {Ref.parse(plug.split(" ")[0]) for key in turned for plug in self.world.index.plugs_by(key)}
+        return set()
 
-    def _turned(self, consumer: str) -> bool:
-        """Whether a member went up or down since it was last asked: its ports are live while it is up."""
-        up = self.world.up(Ref.parse(consumer))
-        known, self._up[consumer] = self._up.get(consumer), up
-        return up is not known
+    def _turned(self, workloads: set[str]) -> set[Ref]:
+        """Ports are live while their workload is up."""
+        return {Ref.parse(plug.split(" ")[0]) for key in workloads for plug in self.world.index.plugs_by(key)}
 
     def _begin(self, desired: Desired[NetworkSpec], options: FakeOptions | None) -> Entry:
         with self.world.ledger(self.kind).changing() as put:
@@ -147,32 +169,29 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
     def _status(self, entry: Entry) -> Status:
         status = super()._status(entry)
         gateway = _gateway(entry, self._spec(entry))
-        for kind in MEMBERS:
-            self.world.ledger(kind).refresh()
-        ports = tuple(self._port(status.ref, key, plug) for key, plug in self.world.plugs(entry.ref) if plug.plugged)
         return replace(
             status,
             addresses=(Address(network=entry.ref.name, address=gateway),),
-            ports=ports,
+            ports=self._ports(status.ref),
             facts=(*status.facts, Fact(name="subnet", value=entry.subnet), Fact(name="gateway", value=gateway)),
         )
 
-    def _port(self, network: Ref, key: str, plug: Plug) -> Port:
-        """The port as it is now; what all ports of a network have in common is one object in them all."""
-        port = plug.port
-        consumer = Ref(network.profile, port.consumer.kind, port.consumer.name)
-        name = str(consumer)
-        live = not plug.down and self.world.known_up(name, consumer.kind) and key in self.world.index.held(name)
-        return replace(
-            port,
-            network=network,
-            consumer=consumer,
-            medium=intern(port.medium),
-            gateway=intern(port.gateway),
-            dns=_same(port.dns),
-            search=intern(port.search),
-            live=live,
-        )
+    def _ports(self, network: Ref) -> tuple[Port, ...]:
+        """What is plugged in, and whether it is live; rows that have not changed are not read again."""
+        rows, index = self.world.plug_rows(), self.world.index
+        rows.refresh()
+        for kind in MEMBERS:
+            self.world.ledger(kind).refresh()
+        found = []
+        for key in index.plugs_of(str(network)):
+            known = self._known.get(key)
+            if known is None or known.version != rows.version(key):
+                known = self._known[key] = _Known.of(rows.version(key), network, self.world.plug(network, key))
+            if known.port is not None:
+                _, consumer, _ = key.split(" ")
+                up = self.world.known_up(consumer, known.port.consumer.kind) and key in index.held(consumer)
+                found.append(known.port if up and not known.down else replace(known.port, live=False))
+        return tuple(found)
 
     def _lease(self, entry: Entry, spec: NetworkSpec, request: PortRequest, taken: set[str]) -> Port:
         """Raises Conflict when all addresses are taken."""

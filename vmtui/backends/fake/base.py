@@ -101,6 +101,7 @@ class FakeBackend(Backend[S]):
         world = self.world
         ledgers: list[Ledger[Any]] = self._watched()
         heard = [(ledger, ledger.listen()) for ledger in ledgers]
+        turned = world.index.listen()
         watch = Watch()
         pending: asyncio.Task[Any] | None = None
         try:
@@ -108,6 +109,7 @@ class FakeBackend(Backend[S]):
             for ledger, listener in heard:
                 ledger.refresh()
                 listener.clear()
+            turned.clear()
             changes = watch.changes()
             told = self.clock.now()
             while True:
@@ -125,6 +127,8 @@ class FakeBackend(Backend[S]):
                     ledger.refresh()
                     refs |= self._touched(ledger, listener)
                     listener.clear()
+                refs |= self._turned(turned)
+                turned.clear()
                 now = self.clock.now()
                 refs |= {Ref.parse(key) for key, at in self._ends(told).items() if at <= now}
                 told = now
@@ -138,6 +142,7 @@ class FakeBackend(Backend[S]):
             watch.close()
             for ledger, listener in heard:
                 ledger.ignore(listener)
+            world.index.ignore(turned)
 
     def share(self, other: FakeBackend[Any]) -> None:
         self.world = other.world
@@ -181,6 +186,10 @@ class FakeBackend(Backend[S]):
     def _touched(self, ledger: Ledger[Any], keys: set[str]) -> set[Ref]:  # noqa: ARG002
         """Which of our resources the changed rows of `ledger` are about."""
         return {Ref.parse(key) for key in keys}
+
+    def _turned(self, workloads: set[str]) -> set[Ref]:  # noqa: ARG002
+        """Which of our resources are other ones when these go up or down, beside themselves."""
+        return set()
 
     def _ends(self, after: float) -> dict[str, float]:
         """The workloads that end by themselves after this time, and when."""

@@ -73,6 +73,16 @@ class Index:
         self._holders: dict[str, tuple[str, ...]] = {}
         self._of_network: dict[str, dict[str, None]] = {}
         self._of_consumer: dict[str, tuple[str, ...]] = {}
+        self._listeners: list[set[str]] = []
+
+    def listen(self) -> set[str]:
+        """A set that gets each workload that goes up or down from now on, until `ignore`."""
+        listener: set[str] = set()
+        self._listeners.append(listener)
+        return listener
+
+    def ignore(self, listener: set[str]) -> None:
+        self._listeners = [other for other in self._listeners if other is not listener]
 
     def holders(self, disk: str) -> Sequence[str]:
         """The workloads that opened it for writing."""
@@ -97,10 +107,14 @@ class Index:
             for disk in self._disks.pop(key, ()):
                 self._holders[disk] = tuple(other for other in self._holders[disk] if other != key)
             self._held.pop(key, None)
+            was_up = key in self.up
             self.up.discard(key)
             self.ending[kind].discard(key)
             if text is not None and PHASE in text:  # without it is the default, stopped
                 self._workload_changed(kind, key, _workload.decode(text))
+            if (key in self.up) is not was_up:
+                for listener in self._listeners:
+                    listener.add(key)
 
     def _workload_changed(self, kind: Kind, key: str, row: _Workload) -> None:
         if row.phase in UP:

@@ -42,6 +42,7 @@ class Ledger(Generic[T]):
         self._fd = -1
         self._offset = 0
         self._lines = 0
+        self._generation = 0  # of the file
 
     def rows(self) -> Mapping[str, T]:
         """All rows as they are now, each read when it is asked for. Do not keep it. Raises OSError, OperationFailed."""
@@ -61,6 +62,10 @@ class Ledger(Generic[T]):
             return self._decoder.decode(_read(self._fd, place))
         except msgspec.MsgspecError as error:
             raise self._damaged(error) from None
+
+    def version(self, key: str) -> tuple[int, int]:
+        """Differs from what it was before if the row does. Raises KeyError."""
+        return self._generation, self._places[key]
 
     def put(self, key: str, row: T | None) -> None:
         """Set or, with None, remove one row. Raises OSError; nothing is changed then."""
@@ -151,6 +156,7 @@ class Ledger(Generic[T]):
         """Another process has put a new file in the place of ours. The keys whose rows differ."""
         old_fd, old = self._fd, self._places
         self._fd, self._offset, self._lines, self._places = -1, 0, 0, {}
+        self._generation += 1
         listeners, self._listeners = self._listeners, []
         try:
             while self._read_block(set()):
@@ -241,6 +247,7 @@ class Ledger(Generic[T]):
             raise
         os.close(self._fd)
         self._fd, self._places, self._offset, self._lines = reader, places, offset, len(places)
+        self._generation += 1
 
     def _damaged(self, error: Exception) -> OperationFailed:
         return OperationFailed(f"{self.path} is damaged: {error}", hint=f"rm {self.path}")
@@ -251,6 +258,7 @@ class Ledger(Generic[T]):
         self._fd = -1
         self._offset = 0
         self._lines = 0
+        self._generation += 1
 
 
 class _Rows(Mapping[str, T]):

@@ -216,9 +216,14 @@ class World:
         """All ports and leases of a network, with the keys of their rows."""
         self._plugs.refresh()
         for key in list(self.index.plugs_of(str(network))):
-            plug = self._plugs.get(key)
-            if plug is not None and plug.mark == self.context.mark(network):
+            plug = self.plug(network, key)
+            if plug is not None:
                 yield key, plug
+
+    def plug(self, network: Ref, key: str) -> Plug | None:
+        """One of them, None if it is not ours."""
+        plug = self._plugs.get(key)
+        return plug if plug is not None and plug.mark == self.context.mark(network) else None
 
     def plug_rows(self) -> Ledger[Plug]:
         return self._plugs
