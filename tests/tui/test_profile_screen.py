@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input
 
 from tests.support.fakes import open_fakes
@@ -91,6 +93,13 @@ async def see(pilot: Pilot[None], app: Panel, text: str) -> None:
     await until(pilot, lambda: text in shown(app), f"{text!r} did not come; it showed\n{shown(app)}")
 
 
+async def dialog(pilot: Pilot[None], app: Panel, kind: type[Screen[Any]]) -> None:
+    """Until a dialog is there and takes keys."""
+    await until(
+        pilot, lambda: type(app.screen) is kind and app.focused is not None and app.focused.screen is app.screen
+    )
+
+
 def footer(app: Panel) -> str:
     return shown(app).splitlines()[-1]
 
@@ -111,13 +120,13 @@ async def test_the_plan_is_shown_as_a_difference_and_applied(stage: Stage) -> No
         assert "dev: 4 to create" in text
         assert "Apply" in footer(app)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         assert "dev: 4 to create" in shown(app)
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is view(app))
         assert await stage.workspace.scan() == ()
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "dev: 4 changes")
         text = shown(app)
@@ -143,7 +152,7 @@ async def test_what_is_waited_for_is_said(stage: Stage) -> None:
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await opened(pilot, app, stage)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "waits for its log to match 'never'")
         await see(pilot, app, "applying dev failed")
@@ -162,7 +171,7 @@ async def test_a_failure_is_told_with_what_was_taken_back(stage: Stage) -> None:
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await opened(pilot, app, stage)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "steps taken back")
         text = shown(app)
@@ -179,13 +188,13 @@ async def test_a_run_is_stopped_and_taken_back(stage: Stage) -> None:
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await opened(pilot, app, stage)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "running  start     vm/guest")
         await pilot.press("c")
         await until(pilot, lambda: any("a run is going on" in notice.text for notice in app.notices))
         await pilot.press("ctrl+c")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await dialog(pilot, app, Confirm)
         await pilot.press("y")
         await see(pilot, app, "steps taken back")
         assert "stopped" in shown(app)
@@ -200,7 +209,7 @@ async def test_what_changed_meanwhile_is_shown_and_not_done(stage: Stage) -> Non
         await see(pilot, app, "+ kernel = /other")
         assert any("nothing was done" in notice.text for notice in app.notices)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is view(app))
         assert await stage.workspace.scan() == ()
@@ -213,7 +222,7 @@ async def test_drift_is_seen_and_reverted(applied: Stage) -> None:
         await pilot.press("c")
         await see(pilot, app, "~ container/web (fake)  start: it is stopped")
         await pilot.press("r")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "all ready")
         assert (await applied.workspace.inspect(WEB)).phase is Phase.RUNNING
@@ -224,7 +233,7 @@ async def test_drift_is_adopted_into_the_file(applied: Stage) -> None:
     async with panel_of(applied.workspace, home="profile") as (app, pilot):
         await see(pilot, app, "~ kernel: /k → /other")
         await pilot.press("A")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         assert '-kernel = "/other" # new' in shown(app)
         assert '+kernel = "/k" # new' in shown(app)
         await pilot.press("tab", "enter")
@@ -246,17 +255,17 @@ async def test_down(applied: Stage, purge: bool) -> None:
     async with panel_of(applied.workspace, home="profile") as (app, pilot):
         await see(pilot, app, "dev: no changes")
         await pilot.press("D")
-        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await dialog(pilot, app, Choose)
         await pilot.press(*(["down"] if purge else []), "enter")
         if purge:
-            await until(pilot, lambda: isinstance(app.screen, TypeName))
+            await dialog(pilot, app, TypeName)
             assert "1048576 bytes of data are lost for good" in shown(app)
             await pilot.press(*"de", "enter")
             await pilot.pause(0.1)
             assert isinstance(app.screen, TypeName)
             await pilot.press("v", "enter")
         else:
-            await until(pilot, lambda: isinstance(app.screen, Review))
+            await dialog(pilot, app, Review)
             await pilot.press("tab", "enter")
         await see(pilot, app, "dev: 4 changes" if purge else "dev: 3 changes")
         assert [status.ref for status in await applied.workspace.scan()] == ([] if purge else [DATA])
@@ -267,7 +276,7 @@ async def test_data_is_lost_only_when_the_name_is_typed(applied: Stage) -> None:
     async with panel_of(applied.workspace, home="profile") as (app, pilot):
         await see(pilot, app, "recreate: it moves to backend qcow2")
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, TypeName))
+        await dialog(pilot, app, TypeName)
         assert "dev/disk/data  1048576 bytes" in shown(app)
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is view(app))
@@ -294,9 +303,9 @@ async def test_a_file_that_is_gone(applied: Stage) -> None:
     async with panel_of(applied.workspace, home="profile") as (app, pilot):
         await see(pilot, app, "no such file or directory")
         await pilot.press("D")
-        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await dialog(pilot, app, Choose)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "dev: 3 changes")
 
@@ -307,7 +316,7 @@ async def test_another_file_is_opened_by_its_completed_path(stage: Stage, tmp_pa
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await see(pilot, app, "enter opens")
         await pilot.press("o")
-        await until(pilot, lambda: isinstance(app.screen, AskPath))
+        await dialog(pilot, app, AskPath)
         field = app.screen.query_one(Input)
         field.value = f"{tmp_path}/oth"
         field.cursor_position = len(field.value)
@@ -331,7 +340,7 @@ async def test_the_editor_gets_the_terminal_and_the_plan_is_made_again(
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await opened(pilot, app, stage)
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        await dialog(pilot, app, ErrorDialog)
         assert "this terminal cannot be handed over" in shown(app)
         assert "--wait" in shown(app)
         await pilot.press("escape")
@@ -341,7 +350,7 @@ async def test_the_editor_gets_the_terminal_and_the_plan_is_made_again(
         assert (tmp_path / "said").read_text() == "--wait\n"
         script.write_text("#!/bin/sh\nexit 3\n")
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+        await dialog(pilot, app, ErrorDialog)
         assert "ended with 3" in shown(app)
 
 
@@ -372,7 +381,7 @@ async def test_any_size_is_usable(stage: Stage, size: tuple[int, int]) -> None:
         app.open_profile(stage.file)
         await until(pilot, lambda: view(app).plan is not None)
         await pilot.press("tab", "j", "G", "g", "pagedown", "a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("j", "k", "pagedown", "tab", "enter")
         await until(pilot, lambda: (run := view(app).run) is not None and run.ended)
         assert len(await stage.workspace.scan()) == 4
@@ -383,7 +392,7 @@ async def test_while_it_runs_the_view_goes_on(stage: Stage) -> None:
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await opened(pilot, app, stage)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Review))
+        await dialog(pilot, app, Review)
         await pilot.press("tab", "enter")
         await see(pilot, app, "running  create    vm/guest")
         await pilot.press("1")
@@ -391,3 +400,18 @@ async def test_while_it_runs_the_view_goes_on(stage: Stage) -> None:
         await pilot.press("4")
         await asyncio.sleep(0)
         await see(pilot, app, "all ready")
+
+
+async def test_the_panel_is_left_when_a_run_has_been_taken_back(stage: Stage) -> None:
+    stage.script.on(Action.START, Effect(hang_s=30.0), ref=GUEST)
+    async with panel_of(stage.workspace, home="profile") as (app, pilot):
+        await opened(pilot, app, stage)
+        await pilot.press("a")
+        await dialog(pilot, app, Review)
+        await pilot.press("tab", "enter")
+        await see(pilot, app, "running  start     vm/guest")
+        await pilot.press("q")
+        await dialog(pilot, app, Confirm)
+        await pilot.press("y")
+        await until(pilot, lambda: not app.is_running)
+    assert await stage.workspace.scan() == ()

@@ -159,6 +159,11 @@ def test_what_is_wrong_with_what_is_typed(shape: Shape, kind: Any, typed: str, m
     assert wrong(field(shape, kind), typed) == message
 
 
+@pytest.mark.parametrize("typed", ["6", "64", "64M", "64Mi", "64MiB", "64mib", "64MB", "64B"])
+def test_a_size_is_a_size_at_every_key(typed: str) -> None:
+    assert wrong(field(Shape.QUANTITY, Size), typed) == ""
+
+
 def test_nothing_typed() -> None:
     assert read(field(Shape.LINES), " \n ") is values.UNSET
     assert wrong(field(Shape.TEXT), "") == ""

@@ -446,6 +446,21 @@ class Panel(App[None]):
 
         self.push_screen(HelpScreen())
 
+    async def action_quit(self) -> None:
+        self.leave()
+
+    @work(group="leave", exclusive=True, exit_on_error=False)
+    async def leave(self) -> None:
+        """End the panel; if something is unfinished, only when the user says so."""
+        from vmtui.tui.screens.dialogs import Confirm
+
+        screens = dict.fromkeys((*self._trail, *self._views.values()))
+        unfinished = {screen: said for screen in screens if (said := screen.unfinished())}
+        if not unfinished or await self.ask(Confirm("leave vmtui?", list(unfinished.values()), "Leave")):
+            for screen in unfinished:
+                await screen.break_off()
+            self.exit()
+
     def action_theme(self) -> None:
         from vmtui.tui.screens.theme import ThemeScreen
 

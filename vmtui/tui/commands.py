@@ -146,6 +146,10 @@ def _new(panel: Panel, words: Sequence[str]) -> None:
     panel.open_edit(Kind(words[0]) if words else None)
 
 
+def _quit(panel: Panel) -> None:
+    panel.leave()
+
+
 COMMANDS: dict[str, Command] = {
     "resources": Command("the list of everything", _view("resources")),
     "logs": Command("logs of these, or of what is selected", _of_ref(_logs), "[REF…]", _refs),
@@ -169,7 +173,7 @@ COMMANDS: dict[str, Command] = {
     "theme": Command("choose a theme", _theme, "[NAME]", lambda panel, _: sorted(panel.available_themes)),
     "mouse": Command("on or off", lambda panel, _: panel.action_mouse()),
     "help": Command("the keys in force", lambda panel, _: panel.action_help()),
-    "quit": Command("leave; what runs goes on", lambda panel, _: panel.exit()),
+    "quit": Command("leave; what runs goes on", lambda panel, _: _quit(panel)),
 }
 ALIASES = {"q": "quit", "q!": "quit", "h": "help", "rm": "delete", "ls": "resources", "n": "new"}
 

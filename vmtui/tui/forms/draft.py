@@ -56,6 +56,10 @@ class Draft:
     def unsaved(self) -> bool:
         return self._texts != self._saved
 
+    def changed(self) -> list[str]:
+        """The fields that were typed in, by their keys."""
+        return [".".join(path) for path, text in self._texts.items() if text != self._saved[path]]
+
     def table(self) -> dict[str, Any]:
         """What is filled in as plain TOML; what cannot be read is left out."""
         table: dict[str, Any] = {}

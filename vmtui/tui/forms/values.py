@@ -16,6 +16,7 @@ from vmtui.profile import rules, toml_text
 from vmtui.tui.forms.fields import Field, Shape
 
 UNSET = msgspec.UNSET
+NEEDED = "this is needed"
 NOTHING = {Shape.WORDS: "[]", Shape.LINES: "[]", Shape.PAIRS: "{}"}  # an empty one that is written down
 
 
@@ -136,7 +137,7 @@ def wrong(field: Field, text: str) -> str:
     try:
         plain = read(field, text)
         if plain is UNSET:
-            return "this is needed" if field.required else ""
+            return NEEDED if field.required else ""
         if field.choices and field.shape is Shape.CHOICE and text.strip() not in field.choices:
             return f"use one of: {', '.join(field.choices)}"
         decode(plain, field.type)

@@ -57,6 +57,13 @@ class PanelScreen(Screen[None]):
         """Escape. Whether the screen used it (closed something of its own)."""
         return False
 
+    def unfinished(self) -> str:
+        """What would be lost or broken off by leaving the panel now; "" for nothing."""
+        return ""
+
+    async def break_off(self) -> None:
+        """Leave the panel although there is something unfinished: bring it to an end first."""
+
     def filter_text(self) -> str:
         """What is being filtered by, to begin with after "/"."""
         return ""

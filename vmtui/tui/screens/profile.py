@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable
@@ -14,7 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.timer import Timer
-from textual.worker import Worker
+from textual.worker import Worker, WorkerError
 
 from vmtui.core.errors import Fault, NotFound
 from vmtui.engine import registry
@@ -118,6 +119,19 @@ class ProfileScreen(PanelScreen):
     def hidden(self) -> None:
         if self._timer is not None:
             self._timer.pause()
+
+    def unfinished(self) -> str:
+        return (
+            f"{self.run.plan.profile} is being changed: that is stopped, and taken back"
+            if self.run and self.running
+            else ""
+        )
+
+    async def break_off(self) -> None:
+        if self._worker is not None and self.running:
+            self._worker.cancel()
+            with contextlib.suppress(WorkerError):
+                await self._worker.wait()
 
     def back(self) -> bool:
         if self.running:

@@ -12,12 +12,12 @@ from textual.containers import Horizontal
 from textual.widgets import Button
 
 from vmtui.core.backend import Desired
-from vmtui.core.errors import Fault, InvalidInput
+from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import Action
 from vmtui.core.resource import NAME, NAME_RULE, Ref
 from vmtui.engine import compose, registry
-from vmtui.host.files import in_words, write_atomic
-from vmtui.profile import load
+from vmtui.host.files import in_words
+from vmtui.profile import write
 from vmtui.tui.screens.dialogs import Ask, Confirm, Dialog
 
 if TYPE_CHECKING:
@@ -98,10 +98,7 @@ async def save_as_profile(panel: Panel, refs: Sequence[Ref]) -> None:
         lines = [*before, *lost, "", *made.text.splitlines()]
         if not await panel.ask(Confirm(f"write {path}?", lines, "Write")):
             return
-        write_atomic(path, made.text.encode(), mode=0o644)
-        load.load(path, registry.option_types)
-    except OSError as error:
-        panel.fail(InvalidInput(f"{path} cannot be written: {in_words(error)}"), title)
+        write.save(write.open_(path), made.text, registry.option_types)
     except Fault as fault:
         panel.fail(fault, title)
     else:
