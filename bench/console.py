@@ -9,6 +9,7 @@ import random
 import shutil
 import statistics
 import string
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,7 +43,11 @@ def rows() -> Iterator[Row]:
         ratio = None
         if shutil.which("tmux") is not None:
             socket = folder / "tmux"
-            tmux = _measured(["tmux", "-S", str(socket), "-f", "/dev/null", "new-session", *SHELL], log, None)
+            command = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+            try:
+                tmux = _measured([*command, "new-session", *SHELL], log, None)
+            finally:
+                subprocess.run([*command, "kill-server"], capture_output=True, check=False)
             tmux_cat, tmux_echo = f"tmux {tmux.cat_s:.2f} s", f"tmux {tmux.echo_s * 1000:.1f} ms"
             ratio = ours.cat_s / tmux.cat_s
         peers = f"{tmux_cat}, bare {bare.cat_s:.2f} s"
