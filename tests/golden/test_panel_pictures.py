@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -24,6 +26,7 @@ from vmtui.profile.settings import Settings
 from vmtui.tui.app import Panel
 
 NOW = 1_800_000_000.0
+PLACE = Path("/tmp/ada")  # the pictures have it in them
 SIZES = ((80, 24), (120, 40))
 SHOP = Ref("shop", Kind.CONTAINER, "api")
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -46,14 +49,21 @@ async def still(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     """The demo with the same names, addresses and times each time."""
     clock = Stopped()
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/ada/.config")
     time.tzset()
     monkeypatch.setattr(time, "time", clock.now)
     monkeypatch.setattr(secrets, "token_hex", lambda _: "00c0ffee")
     for made in (world.Clock, moving.Clock):
         monkeypatch.setattr(made.__init__, "__defaults__", (clock.now, asyncio.sleep))
     opened = await demo.open_demo(paths, 40, moving=False, by="ada via vmtui")
+    PLACE.mkdir(exist_ok=True)
+    for name, path in opened.store.profile_paths().items():
+        file = PLACE / f"{name}.toml"
+        file.write_text(Path(path).read_text())
+        opened.store.put_profile(name, str(file))
     yield opened, clock
     await opened.aclose()
+    shutil.rmtree(PLACE)
     monkeypatch.undo()
     time.tzset()
 
@@ -102,6 +112,20 @@ async def actions(app: Panel, pilot: Pilot[None]) -> None:
         act.code, act.elapsed_s, act.stderr = code, 0.012, stderr
 
 
+async def console(app: Panel, pilot: Pilot[None]) -> None:
+    await pilot.press("c")
+    await until(pilot, lambda: app.screen.NAME == "Console")  # type: ignore[attr-defined]
+    await pilot.press(*"uptime", "enter")
+
+
+async def profile(app: Panel, pilot: Pilot[None]) -> None:
+    """One that differs from what is there."""
+    file = PLACE / "shop.toml"
+    text = file.read_text()
+    file.write_text(text.replace('memory = "1GiB"', 'memory = "2GiB"', 1) + '\n[disk.spare]\nsize = "10GiB"\n')
+    app.open_profile(file)
+
+
 PICTURES: dict[str, Steps] = {
     "home": nothing,
     "detail": keys("d"),
@@ -113,7 +137,12 @@ PICTURES: dict[str, Steps] = {
     "doctor": keys("7"),
     "events": events,
     "actions": actions,
+    "logs": keys("l"),
+    "console": console,
+    "profile": profile,
+    "edit": keys("e"),
 }
+SLOW = {"map": 1.5, "doctor": 1.5, "logs": 1.0, "profile": 1.5, "edit": 1.5}  # until it has settled
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -128,7 +157,7 @@ async def test_picture(name: str, size: tuple[int, int], still: tuple[Demo, Stop
             await app.feed.measure()
             clock.value += 2.0
         await PICTURES[name](app, pilot)
-        await pilot.pause(1.5 if name in ("map", "doctor") else 0.4)
+        await pilot.pause(SLOW.get(name, 0.4))
         drawn = app.export_screenshot(title=f"vmtui: {name}")
     picture = FONTS.sub("", drawn).replace("Fira Code, monospace", "DejaVu Sans Mono, monospace")
     golden.check(golden.SNAPSHOTS / "panel" / f"{name}-{size[0]}x{size[1]}.svg", picture)
