@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,10 @@ _parser: Any = importlib.import_module("re._parser")  # private, but the only re
 def required(pattern: re.Pattern[str]) -> str:
     """In lower case if the pattern takes both cases; "" if there is none."""
     runs = [""]
-    _collect(_parser.parse(pattern.pattern, pattern.flags), runs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told when it was compiled
+        tree = _parser.parse(pattern.pattern, pattern.flags)
+    _collect(tree, runs)
     folded = [run.lower() if pattern.flags & re.IGNORECASE else run for run in runs]
     return max(folded, key=len)
 

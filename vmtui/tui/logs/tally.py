@@ -143,6 +143,25 @@ class Tally:
                 total += self._sum(part, number) + (self.count(begin, at) if at > begin else 0)
         return total
 
+    def behind(self, nth: int) -> int | None:
+        """The position behind the `nth` one, counted from 1; None if there are not so many. All has to be counted."""
+        for part in self.log.parts():
+            for number in range(self._numbers(part)[0], self._numbers(part)[2]):
+                count = self.known(part, number) or 0
+                if nth > count:
+                    nth -= count
+                    continue
+                begin = part.origin + number * self.log.slice_size
+                low, high = begin, min(part.end, begin + self.log.slice_size)
+                while low < high:
+                    middle = (low + high) // 2
+                    if self.count(begin, middle) >= nth:
+                        high = middle
+                    else:
+                        low = middle + 1
+                return low
+        return None
+
     def _sum(self, part: Part, before: int | None = None) -> int:
         """Of the slices before one; of all of them."""
         first, loose, all_ = self._numbers(part)

@@ -179,8 +179,9 @@ class LogView(Widget, can_focus=True):
         """By so many lines of the screen."""
         self.lines()
         if by < 0:
-            self.follow = False
+            before = (self._top, self._skip)
             self._top, self._skip = self._back(self._top, self._skip, -by)
+            self.follow = self.follow and before == (self._top, self._skip)
         elif by > 0 and not self.follow:
             self._forward(by)
         self.changed()
