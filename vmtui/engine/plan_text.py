@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -89,16 +90,18 @@ def totals(plan: Plan) -> str:
 
 def _given(spec: Spec) -> Iterator[tuple[str, str]]:
     """The fields that are not their defaults."""
-    plain = encode(spec)
-    for field in msgspec.structs.fields(spec):
-        if field.required:
-            default = msgspec.UNSET
-        elif field.default_factory is not msgspec.NODEFAULT:
-            default = encode(field.default_factory())
-        else:
-            default = encode(field.default)
-        if plain[field.name] != default and field.name != "backend":
-            yield field.name, shown(plain[field.name])
+    for name, default in _defaults(type(spec)):
+        value = getattr(spec, name)
+        if value != default and name != "backend":
+            yield name, shown(encode(value))
+
+
+@cache
+def _defaults(kind: type[Spec]) -> tuple[tuple[str, object], ...]:
+    return tuple(
+        (field.name, field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory())
+        for field in msgspec.structs.fields(kind)
+    )
 
 
 def shown(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -29,9 +30,10 @@ def given(struct: msgspec.Struct) -> dict[str, Any]:
     return plain
 
 
-def in_order(kind: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
+@cache
+def in_order(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
     """The fields of a type: of a spec its own first, then what all workloads have, labels and ready last."""
-    fields = list(msgspec.structs.fields(kind))
+    fields = msgspec.structs.fields(kind)
     if not issubclass(kind, Spec):
         return fields
     workload, shared = Workload.__struct_fields__, Spec.__struct_fields__
@@ -41,7 +43,7 @@ def in_order(kind: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
             return 0
         return 3 if field.name in shared else 2 if field.name in workload else 1
 
-    return sorted(fields, key=place)
+    return tuple(sorted(fields, key=place))
 
 
 def default(field: msgspec.structs.FieldInfo) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -90,10 +91,9 @@ def of_plan(plan: Plan) -> list[Line]:
 
 
 def summary(plan: Plan, most: int = 150) -> list[str]:
-    """A plan as plain lines, for a question."""
-    found = ["".join(map(text_of, line.parts)) for line in plan_text.lines(plan)]
-    cut = [f"and {len(found) - most} more lines"] if len(found) > most else []
-    return [*found[:most], *cut, plan_text.totals(plan)]
+    """A plan as plain lines, for a question; of a long one the beginning."""
+    found = ["".join(map(text_of, line.parts)) for line in itertools.islice(plan_text.lines(plan), most + 1)]
+    return [*found[:most], *(["and more"] if len(found) > most else []), plan_text.totals(plan)]
 
 
 def of_difference(difference: str) -> list[Said]:
@@ -103,7 +103,7 @@ def of_difference(difference: str) -> list[Said]:
 
 def of_fault(error: BaseException, doing: str = "") -> list[Said]:
     """What went wrong: of a file with the lines that are wrong, of a tool with what it said last, and the next step."""
-    found: list[Said] = [(f"{doing} failed" if doing else "this cannot be used", "bad")]
+    found: list[Said] = [(f"{doing} failed" if doing else "this profile cannot be used", "bad")]
     if isinstance(error, FileInvalid):
         found += [(part, "text") for part in (error.where, error.key) if part]
         found += [(error.message, "bad"), ("", "text"), *_source(error.where)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -33,17 +34,19 @@ class Row:
 
 
 class Progress:
-    """The rows of one run of one plan. `at` are the places of those that run."""
+    """The rows of one run of one plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.rows = [Row(step.change.ref, step.verb) for step in make_steps(plan)]
         self._places = {(row.ref, row.verb): place for place, row in enumerate(self.rows)}
+        self._count = Counter({"waiting": len(self.rows)})
 
     def wait_for(self, conditions: Mapping[Ref, str], now: float) -> None:
         """The steps are done; these are waited for, each until what is said of it."""
         for ref, text in conditions.items():
             self._places[ref, READY] = len(self.rows)
             self.rows.append(Row(ref, READY, "running", f"waits for {text}", began=now))
+            self._count["running"] += 1
 
     def take(self, event: Event, now: float) -> int | None:
         """The place of the row that an event changed."""
@@ -55,13 +58,15 @@ class Progress:
             return None
         row = self.rows[place]
         if isinstance(event, StepStarted):
-            row.state, row.began = "running", now
+            self._move(row, "running")
+            row.began = now
         elif isinstance(event, StepProgressed):
             row.message, row.fraction = event.message, event.fraction
         elif isinstance(event, ReadyReached):
-            row.state, row.elapsed_s, row.message = "done", event.elapsed_s, ""
+            self._move(row, "done")
+            row.elapsed_s, row.message = event.elapsed_s, ""
         else:
-            row.state = WORDS.get(event.result, event.result)
+            self._move(row, WORDS.get(event.result, event.result))
             row.message, row.elapsed_s, row.fraction = event.message, event.elapsed_s, None
         return place
 
@@ -69,10 +74,16 @@ class Progress:
         """What is not ready by now is not waited for any more."""
         for row in self.rows:
             if row.verb == READY and row.state == "running":
-                row.state = "failed"
+                self._move(row, "failed")
+
+    def _move(self, row: Row, state: str) -> None:
+        self._count[row.state] -= 1
+        self._count[state] += 1
+        row.state = state
 
     def running(self) -> Iterator[int]:
+        """The places of those that run."""
         return (place for place, row in enumerate(self.rows) if row.state == "running")
 
-    def count(self, *states: str) -> int:
-        return sum(row.state in states for row in self.rows)
+    def count(self, state: str) -> int:
+        return self._count[state]

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.segment import Segment
+from textual.binding import Binding, BindingType
 from textual.strip import Strip
 
 from vmtui.core.resource import Ref
+from vmtui.engine.workspace import Workspace
+from vmtui.tui.profiles import known
 from vmtui.tui.profiles.known import Known, Origin
 from vmtui.tui.profiles.lines import Line, ref_of, segments
 from vmtui.tui.profiles.progress import Row
 from vmtui.tui.text import plain
 from vmtui.tui.widgets.lines import LineView
+
+
+def moves(screen: str) -> list[BindingType]:
+    """The keys that move in a list, with ids of `screen`."""
+    return [
+        Binding("j,down", "move(1)", "Down", show=False, id=f"{screen}-cursor-down"),
+        Binding("k,up", "move(-1)", "Up", show=False, id=f"{screen}-cursor-up"),
+        Binding("g,home", "to(0)", "First", show=False, id=f"{screen}-first"),
+        Binding("G,end", "to(1000000000)", "Last", show=False, id=f"{screen}-last"),
+        Binding("ctrl+f,pagedown", "page(1)", "Page down", show=False, id=f"{screen}-page-down"),
+        Binding("ctrl+b,pageup", "page(-1)", "Page up", show=False, id=f"{screen}-page-up"),
+    ]
 
 
 class ProfileList(LineView):
@@ -40,15 +57,34 @@ class ProfileList(LineView):
             Segment(f" {entry.origin}", self.palette.dim),
         ]
 
+    def read(self, workspace: Workspace) -> None:
+        """Look again for which there are; the cursor and what is open stay."""
+        opened = known.Opened(workspace.registry.context.paths.state)
+        self.show(known.known(*known.of_store(workspace.store), opened.paths()))
+
     def show(self, entries: list[Known]) -> None:
         """Others; the cursor stays on the same profile."""
         before = self.current()
         self.entries = entries
-        at = next((y for y, entry in enumerate(entries) if before is not None and entry.path == before.path), 0)
-        self.reset(at)
+        self.is_open = next((entry for entry in entries if _same(entry, self.is_open)), self.is_open)
+        self.reset(next((y for y, entry in enumerate(entries) if _same(entry, before)), 0))
+
+    def find(self, path: Path) -> Known:
+        """The one whose file this is, the cursor on it; added if there is none."""
+        path = Path(os.path.abspath(path))
+        found = next((entry for entry in self.entries if entry.path == path), None)
+        if found is None:
+            found = Known(path.stem, path, Origin.OPENED)
+            self.show([found, *self.entries])
+        self.move_to(self.entries.index(found))
+        return found
 
     def current(self) -> Known | None:
         return self.entries[self.cursor] if self.cursor < len(self.entries) else None
+
+
+def _same(one: Known, other: Known | None) -> bool:
+    return other is not None and (one.name, one.path) == (other.name, other.path)
 
 
 class Body(LineView):

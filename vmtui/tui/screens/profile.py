@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -17,7 +16,7 @@ from textual.containers import Horizontal
 from textual.timer import Timer
 from textual.worker import Worker, WorkerError
 
-from vmtui.core.errors import Fault, NotFound
+from vmtui.core.errors import Fault, FileInvalid, NotFound
 from vmtui.engine import registry
 from vmtui.engine.plan import Plan
 from vmtui.engine.plan_text import totals
@@ -27,7 +26,7 @@ from vmtui.tui.profiles import acts, known, lines
 from vmtui.tui.profiles.dialogs import AskPath, existing
 from vmtui.tui.profiles.known import Known, Origin
 from vmtui.tui.profiles.run import Run
-from vmtui.tui.profiles.views import Body, ProfileList
+from vmtui.tui.profiles.views import Body, ProfileList, moves
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.dialogs import Confirm
 from vmtui.tui.widgets.lines import LineView
@@ -61,12 +60,7 @@ class ProfileScreen(PanelScreen):
         Binding("D", "down", "Down", id="profile-down"),
         Binding("e", "edit", "Edit", id="profile-edit"),
         Binding("ctrl+c", "stop", "Stop", id="profile-stop"),
-        Binding("j,down", "move(1)", "Down", show=False, id="profile-cursor-down"),
-        Binding("k,up", "move(-1)", "Up", show=False, id="profile-cursor-up"),
-        Binding("g,home", "to(0)", "First", show=False, id="profile-first"),
-        Binding("G,end", "to(1000000000)", "Last", show=False, id="profile-last"),
-        Binding("ctrl+f,pagedown", "page(1)", "Page down", show=False, id="profile-page-down"),
-        Binding("ctrl+b,pageup", "page(-1)", "Page up", show=False, id="profile-page-up"),
+        *moves("profile"),
     ]
 
     def __init__(self) -> None:
@@ -75,6 +69,7 @@ class ProfileScreen(PanelScreen):
         self.run: Run | None = None
         self._profile: Profile | None = None
         self._at = 0.0
+        self._followed = 0
         self._wanted: tuple[Path, Plan | None] | None = None
         self._worker: Worker[None] | None = None
         self._timer: Timer | None = None
@@ -112,20 +107,26 @@ class ProfileScreen(PanelScreen):
             self.say_title("reading what is there")
             return
         if self._timer is None:
-            self._timer = self.set_interval(TICK_S, self.page.tick)
+            self._timer = self.set_interval(TICK_S, self._tick)
         self._timer.resume()
         self._list()
+
+    def _tick(self) -> None:
+        """While something runs: its times, how far it is, and what runs in sight unless the user looks elsewhere."""
+        if self.run is None or not self.running:
+            return
+        self.page.tick()
+        self._say()
+        if self.page.cursor == self._followed:
+            self.page.move_to(next(self.run.progress.running(), self._followed))
+            self._followed = self.page.cursor
 
     def hidden(self) -> None:
         if self._timer is not None:
             self._timer.pause()
 
     def unfinished(self) -> str:
-        return (
-            f"{self.run.plan.profile} is being changed: that is stopped, and taken back"
-            if self.run and self.running
-            else ""
-        )
+        return f"{self.run.plan.profile} is being changed: it is taken back" if self.run and self.running else ""
 
     async def break_off(self) -> None:
         if self._worker is not None and self.running:
@@ -147,34 +148,17 @@ class ProfileScreen(PanelScreen):
 
     @work(group="list", exclusive=True, exit_on_error=False)
     async def _list(self) -> None:
-        opened = known.Opened(self.workspace.registry.context.paths.state)
-        entries = known.known(*known.of_store(self.workspace.store), opened.paths())
-        self.listing.show(entries)
-        if self.chosen is not None:
-            same = (entry for entry in entries if entry.path == self.chosen.path and entry.name == self.chosen.name)
-            self.listing.is_open = next(same, self.chosen)
+        self.listing.read(self.workspace)
         if self._wanted is not None:
             (path, plan), self._wanted = self._wanted, None
-            self._open(self._entry(path), plan)
+            self._open(self.listing.find(path), plan)
         elif self.chosen is None:
-            applied = [entry for entry in entries if entry.origin is Origin.APPLIED and entry.path is not None]
+            applied = [entry for entry in self.listing.entries if entry.path and entry.origin is Origin.APPLIED]
             if len(applied) == 1:
                 self._open(applied[0])
             else:
-                self._explain()
-
-    def _explain(self) -> None:
-        self.say_title("nothing is open: enter opens the selected profile, o another file")
-        self.page.show([("enter opens the selected profile and shows what it would change", "dim")])
-
-    def _entry(self, path: Path) -> Known:
-        path = Path(os.path.abspath(path))
-        found = next((entry for entry in self.listing.entries if entry.path == path), None)
-        if found is None:
-            found = Known(path.stem, path, Origin.OPENED)
-            self.listing.show([found, *self.listing.entries])
-        self.listing.move_to(self.listing.entries.index(found))
-        return found
+                self.say_title("nothing is open: enter opens the selected profile, o another file")
+                self.page.show([("enter opens the selected profile and shows what it would change", "dim")])
 
     def open(self, path: Path, plan: Plan | None = None) -> None:
         """Open a file and show its plan. With `plan`, which the user has agreed to, that is carried out."""
@@ -228,11 +212,11 @@ class ProfileScreen(PanelScreen):
             self._show_fault(error)
             return
         if agreed is not None and not acts.same(plan, agreed):
-            self._changed_meanwhile(plan)
+            await self._changed_meanwhile(plan)
         elif agreed is not None:
-            self._start(plan)
+            await self._start(plan)
         else:
-            self._show_plan(plan)
+            await self._show_plan(plan)
 
     async def _fresh(self) -> Plan:
         entry = self.chosen
@@ -242,15 +226,17 @@ class ProfileScreen(PanelScreen):
         self._profile = await asyncio.to_thread(load.load, entry.path, registry.option_types)
         return await self.workspace.plan(self._profile)
 
-    def _show_plan(self, plan: Plan) -> None:
+    async def _show_plan(self, plan: Plan) -> None:
+        shown = await asyncio.to_thread(lines.of_plan, plan)
         self.plan, self.run, self._at = plan, None, time.time()
-        self.page.show(lines.of_plan(plan))
+        self.page.show(shown)
         self._say()
 
     def _show_fault(self, error: Exception) -> None:
         self.plan = self.run = None
-        self.page.show(lines.of_fault(error))
-        self._say("this cannot be used: e edits it, c reads it again")
+        doing = "" if isinstance(error, FileInvalid) else "making a plan"
+        self.page.show(lines.of_fault(error, doing))
+        self._say("there is no plan: e edits the file, c reads it again")
 
     def _say(self, text: str = "") -> None:
         entry = self.chosen
@@ -266,8 +252,8 @@ class ProfileScreen(PanelScreen):
         if not self._refused("check"):
             self._look()
 
-    def _changed_meanwhile(self, plan: Plan) -> None:
-        self._show_plan(plan)
+    async def _changed_meanwhile(self, plan: Plan) -> None:
+        await self._show_plan(plan)
         self.panel.say("it changed meanwhile: nothing was done, this is the plan now", "warning")
 
     # Acts
@@ -292,6 +278,8 @@ class ProfileScreen(PanelScreen):
             why = BUSY
         elif action in CHANGES and self.panel.read_only:
             why = "the panel is read-only: start vmtui without --read-only to act"
+        elif action == "edit" and self.chosen.path is None:
+            why = f"where the file of {self.chosen.name} is, is not known: o opens it"
         elif action in OF_PLANS and (self.plan is None or self.run is not None):
             why = "there is no plan: c makes one"
         elif action in OF_PLANS and self.plan is not None and self.plan.empty and not self.plan.notes:
@@ -318,9 +306,9 @@ class ProfileScreen(PanelScreen):
             self._show_fault(error)
             return
         if not acts.same(plan, shown):
-            self._changed_meanwhile(plan)
+            await self._changed_meanwhile(plan)
         elif plan.empty or await acts.agreed(self.panel, plan, verb):
-            self._start(plan)
+            await self._start(plan)
 
     def action_adopt(self) -> None:
         if not self._refused("adopt"):
@@ -343,7 +331,7 @@ class ProfileScreen(PanelScreen):
         assert self.chosen is not None
         plan = await self._tried(acts.agreed_down(self.panel, self.chosen.name), "taking it down")
         if plan is not None:
-            self._start(plan)
+            await self._start(plan)
 
     async def _tried(self, act: Awaitable[T], doing: str) -> T | None:
         try:
@@ -353,10 +341,7 @@ class ProfileScreen(PanelScreen):
             return None
 
     def action_edit(self) -> None:
-        if self._refused("edit") or self.chosen is None:
-            return
-        if self.chosen.path is None:
-            self.panel.say(f"where the file of {self.chosen.name} is, is not known: o opens it", "warning")
+        if self._refused("edit") or self.chosen is None or self.chosen.path is None:
             return
         try:
             acts.edit_file(self.panel, self.chosen.path)
@@ -367,19 +352,18 @@ class ProfileScreen(PanelScreen):
 
     # A run
 
-    def _start(self, plan: Plan) -> None:
+    async def _start(self, plan: Plan) -> None:
         specs = {} if plan.down or self._profile is None else {item.ref: item.spec for item in self._profile.resources}
         self.plan = None
-        self.run = Run(self.workspace, plan, specs, self._progressed)
+        self.run = await asyncio.to_thread(Run, self.workspace, plan, specs, self._progressed)
         self._show_run()
         self._worker = self.run_worker(self.run.carry_out(), group="run", exit_on_error=False)
 
     def _progressed(self, place: int | None) -> None:
         if place is None:
             self._show_run()
-        else:
+        elif self.page.is_attached:
             self.page.redraw(place)
-            self._say()
 
     def _show_run(self) -> None:
         run = self.run
@@ -388,6 +372,7 @@ class ProfileScreen(PanelScreen):
         rows = run.progress.rows
         first = len(rows) + len(run.result()) - 1 if run.ended else next(iter(run.progress.running()), 0)
         self.page.show([*rows, *run.result()], first)
+        self._followed = self.page.cursor
         self._say()
         if run.ended:
             self.panel.feed.touch([change.ref for change in run.plan.changes])
