@@ -20,13 +20,15 @@ from vmtui.tui.text import safe
 
 
 class Review(Dialog[str | None]):
-    """Something to look through, then one of `verbs` (its key and its label); None when cancelled."""
+    """Something to look through, then one of `verbs` (its name and its label, "y" is the first); None when cancelled."""
 
     DEFAULT_CSS = """
     Review > Vertical { width: 94%; max-width: 130; max-height: 90%; }
     Review Pages { height: auto; max-height: 24; min-height: 1; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "first", "Yes", show=False, id="review-yes"),
+        Binding("n", "cancel", "No", show=False, id="review-no"),
         Binding("j,down", "scroll(1)", "Down", show=False, id="review-down"),
         Binding("k,up", "scroll(-1)", "Up", show=False, id="review-up"),
         Binding("ctrl+f,pagedown,space", "scroll(20)", "Page down", show=False, id="review-page-down"),
@@ -52,6 +54,9 @@ class Review(Dialog[str | None]):
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss((event.button.id or "").removeprefix("go-") if event.button.id != "cancel" else None)
+
+    def action_first(self) -> None:
+        self.dismiss(self._verbs[0][0])
 
     def action_scroll(self, by: int) -> None:
         self.query_one(Pages).move(by)
