@@ -20,7 +20,7 @@ except SystemExit:
 sys.stderr.write("\\n" + json.dumps(sorted(sys.modules)))
 """
 SCREENS = {"textual", "rich", "asyncssh", "wasmtime"}
-HEAVY = {"pyroute2", "qemu", "zstandard", *SCREENS}
+HEAVY = {"pyroute2", "qemu", "tomlkit", "zstandard", *SCREENS}
 
 
 def loaded(*args: str, home: str) -> set[str]:
