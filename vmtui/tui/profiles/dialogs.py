@@ -20,7 +20,7 @@ from vmtui.tui.text import safe
 
 
 class Review(Dialog[str | None]):
-    """Something to look through, then one of `verbs` (its name and its label, "y" is the first); None when cancelled."""
+    """Something to look through, then one of `verbs` (name and label, y is the first); None when cancelled."""
 
     DEFAULT_CSS = """
     Review > Vertical { width: 94%; max-width: 130; max-height: 90%; }
