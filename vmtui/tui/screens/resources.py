@@ -124,6 +124,8 @@ class ResourcesScreen(PanelScreen):
             self.mount(JobList(self.panel.acts, self.panel.palette), before="#footer")
         self._ends = [feed.subscribe(self._changed), feed.look_at(self._looked_at)]
         self.listing.rebuild()
+        if self._wanted is not None and self.listing.select(self._wanted):
+            self._wanted = None
         self._say()
 
     def hidden(self) -> None:
@@ -150,8 +152,9 @@ class ResourcesScreen(PanelScreen):
         """Ages go on: the lines in sight, as long as they can be seen."""
         if self._ends and self.panel.app_focus:
             lines = self.listing.view.lines
+            sight = self.listing.in_sight()
             self.listing.changed(
-                y for y in self.listing.in_sight() if isinstance(line := lines[y], Item) and _ages(line)
+                y for y in sight if y < len(lines) and isinstance(line := lines[y], Item) and _ages(line)
             )
 
     def _say(self, text: str = "") -> None:
@@ -257,6 +260,9 @@ class ResourcesScreen(PanelScreen):
 
     def select(self, ref: Ref) -> None:
         """Stand on a resource, now or when it comes; a filter that hides it is cleared."""
+        if not self.is_mounted:
+            self._wanted = ref
+            return
         if not self.listing.select(ref):
             self.listing.view.folded.clear()
             if self._filter:
