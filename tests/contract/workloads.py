@@ -313,6 +313,8 @@ class LogFilesContract(BackendContract):
     async def test_the_files_have_the_log(self, running: tuple[Any, Ref]) -> None:
         backend, ref = running
         assert isinstance(backend, LogFiles)
+        assert isinstance(backend, Backend)
+        assert isinstance(backend, HasLogs)
         await has_said(backend, ref, LATER, self.subject.boot_s + MARGIN_S)
         source = await backend.log_source(ref)
         raw = b"".join(path.read_bytes() for path in source.paths if path.exists())

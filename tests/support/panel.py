@@ -56,7 +56,9 @@ async def panel_of(
     settings: Settings | None = None,
 ) -> AsyncIterator[tuple[Panel, Pilot[None]]]:
     """A running panel whose model has been filled."""
-    app = Panel(workspace, read_only=read_only, home=home, settings=settings or Settings(theme="vmtui-dark", ascii=False))
+    app = Panel(
+        workspace, read_only=read_only, home=home, settings=settings or Settings(theme="vmtui-dark", ascii=False)
+    )
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.feed.model.loaded)
         await pilot.pause()

@@ -66,8 +66,8 @@ def die_at(point: int, where: Path, about: str) -> None:
         return done
 
     class Counted(Store):
-        def __init__(self, path: Path) -> None:
-            super().__init__(path)
+        def __init__(self, path: Path, *, by: str = "") -> None:
+            super().__init__(path, by=by)
             self._writes = "write"
             self._db = crash.ticking(self._db, lambda _=None: tick(self._writes))
             self._open: dict[int, str] = {}
@@ -95,7 +95,7 @@ def die_at(point: int, where: Path, about: str) -> None:
         tick(f"tool {' '.join(map(str, argv[:6]))}")
         return process
 
-    workspace.Store = Counted  # type: ignore[attr-defined]
+    workspace.Store = Counted  # type: ignore[misc]
     session.Session.emit = emitted  # type: ignore[method-assign]
     asyncio.create_subprocess_exec = spawned
     tempfile.mkstemp = then_tick(tempfile.mkstemp, "file")

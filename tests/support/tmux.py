@@ -26,7 +26,20 @@ class Tmux:
         self._run = run
         self._name = f"vmtui-{secrets.token_hex(4)}"
         words = [f"{name}={value}" for name, value in environment.items()]
-        line = shlex.join(["env", "-u", "COLUMNS", "-u", "LINES", *words, "COLORTERM=truecolor", "TERM=xterm-256color", "LANG=C.UTF-8", *argv])
+        line = shlex.join(
+            [
+                "env",
+                "-u",
+                "COLUMNS",
+                "-u",
+                "LINES",
+                *words,
+                "COLORTERM=truecolor",
+                "TERM=xterm-256color",
+                "LANG=C.UTF-8",
+                *argv,
+            ]
+        )
         size = ["-x", str(columns), "-y", str(rows)]
         self._tmux("-f", "/dev/null", "new-session", "-d", *size, f"{line}; echo ended $?; sleep 600")
 

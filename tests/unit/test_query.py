@@ -210,8 +210,9 @@ def test_what_is_marked_as_found(text: str, line: str, spans: list[tuple[int, in
 
 FRAGMENTS = st.sampled_from(
     [
-        "kind:", "state:", "label:a", "=", ",", "vm", "running", "!", "-", "-f ", " ", "(", ")", "[", "]", "*", "+", "?",
-        "{1,2}", "|", "\\", "\\d", "(?i)", "(?x)", "(?P<a>", "(?=", "(?<=", "(?(1)", "\\1", "^", "$", ".", "a", "B", "1:80",
+        "kind:", "state:", "label:a", "=", ",", "vm", "running", "!", "-", "-f ", " ", "(", ")", "[", "]", "*", "+",
+        "?", "{1,2}", "|", "\\", "\\d", "(?i)", "(?x)", "(?P<a>", "(?=", "(?<=", "(?(1)", "\\1", "^", "$", ".",
+        "a", "B", "1:80",
     ]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=40), st.lists(FRAGMENTS, max_size=14).map("".join))
