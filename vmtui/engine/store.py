@@ -27,6 +27,7 @@ RESERVE = "reserve"
 RESERVE_BYTES = 512 << 10  # a hundred pages for the log of what is taken back
 DATABASE = "state.db"
 BUSY_S = 10.0
+CACHE_KIB = 512  # the kernel has the pages too
 BY_REF = " where profile = ? and kind = ? and name = ?"
 # In the JSON of a Desired that publishes ports; inside a JSON string the quotes would be escaped.
 PUBLISHED = b'"ports":["'
@@ -146,6 +147,7 @@ class Store:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
             _use_wal(self._db)
             self._db.execute("pragma synchronous = normal")
+            self._db.execute(f"pragma cache_size = -{CACHE_KIB}")
             version = self._db.execute("pragma user_version").fetchone()[0]
             if version == 0:
                 self._db.executescript(SCHEMA)

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from sys import intern
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,11 +17,9 @@ from vmtui.backends.fake import simulation
 from vmtui.backends.fake.base import FakeBackend
 from vmtui.backends.fake.ledger import Ledger
 from vmtui.backends.fake.options import FakeOptions
-from vmtui.backends.fake.script import Script
 from vmtui.backends.fake.workload import FakeMachine, FakeWorkload
-from vmtui.backends.fake.world import Clock, Entry, Plug
+from vmtui.backends.fake.world import Entry, Plug
 from vmtui.core.backend import (
-    Context,
     Desired,
     DiskAttachment,
     DiskImage,
@@ -53,37 +50,8 @@ IMPORTED_BYTES = 1 << 30  # the made-up size of an imported image
 SERIAL_BYTES = 20  # VIRTIO_BLK_ID_BYTES, virtio 5.2.6
 
 
-class _Known(msgspec.Struct, frozen=True, gc=False):
-    """A port as its row says; None if it is not plugged in, or not ours."""
-
-    version: tuple[int, int]
-    port: Port | None
-    down: bool
-
-    @classmethod
-    def of(cls, version: tuple[int, int], network: Ref, plug: Plug | None) -> _Known:
-        """What all ports of a network have in common becomes one object in them all."""
-        if plug is None or not plug.plugged:
-            return cls(version, None, False)
-        port = plug.port
-        shared = replace(
-            port,
-            network=network,
-            consumer=Ref(network.profile, port.consumer.kind, port.consumer.name),
-            medium=intern(port.medium),
-            gateway=intern(port.gateway),
-            dns=_same(port.dns),
-            search=intern(port.search),
-        )
-        return cls(version, shared, plug.down)
-
-
 class FakeNetworkBackend(FakeBackend[NetworkSpec]):
     kind: ClassVar[Kind] = Kind.NETWORK
-
-    def __init__(self, context: Context, *, script: Script | None = None, clock: Clock | None = None) -> None:
-        super().__init__(context, script=script, clock=clock)
-        self._known: dict[str, _Known] = {}
 
     async def add_port(self, network: Ref, request: PortRequest) -> Port:
         entry = self.world.get(network)
@@ -177,17 +145,15 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
         )
 
     def _ports(self, network: Ref) -> tuple[Port, ...]:
-        """What is plugged in, and whether it is live; rows that have not changed are not read again."""
-        rows, index = self.world.plug_rows(), self.world.index
-        rows.refresh()
+        """What is plugged in, and whether it is live."""
+        index = self.world.index
+        self.world.plug_rows().refresh()
         for kind in MEMBERS:
             self.world.ledger(kind).refresh()
         found = []
         for key in index.plugs_of(str(network)):
-            known = self._known.get(key)
-            if known is None or known.version != rows.version(key):
-                known = self._known[key] = _Known.of(rows.version(key), network, self.world.plug(network, key))
-            if known.port is not None:
+            known = self.world.known_port(key)
+            if known is not None and known.port.network == network:
                 _, consumer, _ = key.split(" ")
                 up = self.world.known_up(consumer, known.port.consumer.kind) and key in index.held(consumer)
                 found.append(known.port if up and not known.down else replace(known.port, live=False))
@@ -320,12 +286,6 @@ def _gateway(entry: Entry, spec: NetworkSpec) -> str:
 
 def _texts(request: PortRequest) -> tuple[str, ...]:
     return tuple(map(str, request.publish))
-
-
-@lru_cache(maxsize=256)
-def _same(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The first that was given of equal ones."""
-    return texts
 
 
 @lru_cache(maxsize=256)

@@ -124,7 +124,9 @@ class Index:
         if row.attachments is None:
             return
         if row.attachments.ports:
-            self._held[key] = tuple(f"{port.network} {key} {port.index}" for port in row.attachments.ports)
+            held = tuple(f"{port.network} {key} {port.index}" for port in row.attachments.ports)
+            plugs = self.plugs_by(key)
+            self._held[key] = plugs if plugs == held else held  # kept once, as nearly always they are the same
         disks = tuple(str(disk.ref) for disk in row.attachments.disks if not disk.read_only)
         if disks:
             self._disks[key] = disks

@@ -63,9 +63,10 @@ class Ledger(Generic[T]):
         except msgspec.MsgspecError as error:
             raise self._damaged(error) from None
 
-    def version(self, key: str) -> tuple[int, int]:
-        """Differs from what it was before if the row does. Raises KeyError."""
-        return self._generation, self._places[key]
+    def version(self, key: str) -> int:
+        """Differs from what it was before if the row does; -1 if there is none."""
+        place = self._places.get(key)
+        return -1 if place is None else self._generation << 128 | place
 
     def put(self, key: str, row: T | None) -> None:
         """Set or, with None, remove one row. Raises OSError; nothing is changed then."""

@@ -145,8 +145,13 @@ class FakeWorkload(FakeBackend[W]):
     def _addresses(self, entry: Entry) -> Sequence[Address]:
         return [
             Address(network=port.network.name, address=port.address, mac=port.mac, interface=port.interface)
-            for port in entry.attachments.ports
+            for port in map(self._plugged, self.world.index.held(str(entry.ref)), entry.attachments.ports)
         ]
+
+    def _plugged(self, key: str, port: Port) -> Port:
+        """The port as the network has it, which is kept already, if that is still so."""
+        known = self.world.known_port(key)
+        return port if known is None or known.port.address != port.address else known.port
 
     async def _switch(self, action: Action, ref: Ref, phase: Phase) -> None:
         entry, effect = self._permit(action, ref)

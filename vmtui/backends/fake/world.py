@@ -10,7 +10,9 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from sys import intern
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -24,9 +26,16 @@ from vmtui.core.errors import Conflict, NotFound
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Exit, Fact, Kind, Port, Problem, Ref
 
+S = TypeVar("S", Ref, tuple[str, ...])
 RUNS_KEPT = 4  # of one resource: how far back its log goes
 PLAIN = FakeOptions()
 POOL = ipaddress.ip_network("10.64.0.0/10")  # subnets for networks that name none
+
+
+class KnownPort(msgspec.Struct, frozen=True, gc=False):
+    version: int
+    port: Port
+    down: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ class World:
     def _forget(self) -> None:
         self.index = Index()
         self._kinds: dict[Kind, Ledger[Entry]] = {}
+        self._known_ports: dict[str, KnownPort] = {}
         self._plugs = Ledger(self.context.paths.state / "fake-port.jsonl", Plug, self.index.plug_changed)
 
     def ledger(self, kind: Kind) -> Ledger[Entry]:
@@ -216,14 +226,21 @@ class World:
         """All ports and leases of a network, with the keys of their rows."""
         self._plugs.refresh()
         for key in list(self.index.plugs_of(str(network))):
-            plug = self.plug(network, key)
-            if plug is not None:
+            plug = self._plugs.get(key)
+            if plug is not None and plug.mark == self.context.mark(network):
                 yield key, plug
 
-    def plug(self, network: Ref, key: str) -> Plug | None:
-        """One of them, None if it is not ours."""
-        plug = self._plugs.get(key)
-        return plug if plug is not None and plug.mark == self.context.mark(network) else None
+    def known_port(self, key: str) -> KnownPort | None:
+        """What is plugged in, as of the last time that the file was looked at; a row is read once while it stands."""
+        version = self._plugs.version(key)
+        known = self._known_ports.get(key)
+        if known is None or known.version != version:
+            plug = self._plugs.get(key)
+            if plug is None or not plug.plugged or self.context.owned(plug.mark) != plug.port.network:
+                self._known_ports.pop(key, None)
+                return None
+            known = self._known_ports[key] = KnownPort(version, _slim(plug.port), plug.down)
+        return known
 
     def plug_rows(self) -> Ledger[Plug]:
         return self._plugs
@@ -234,3 +251,23 @@ class World:
         self._plugs.close()
         self.closed = True
         self._forget()
+
+
+def _slim(port: Port) -> Port:
+    """The same; what ports of a network have in common is one object in them all."""
+    network, consumer = _same(port.network), port.consumer
+    return replace(
+        port,
+        network=network,
+        consumer=Ref(network.profile, consumer.kind, consumer.name),
+        medium=intern(port.medium),
+        gateway=intern(port.gateway),
+        dns=_same(port.dns),
+        search=intern(port.search),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _same(value: S) -> S:
+    """The first that was given of equal ones."""
+    return value
