@@ -95,7 +95,7 @@ def die_at(point: int, where: Path, about: str) -> None:
         tick(f"tool {' '.join(map(str, argv[:6]))}")
         return process
 
-    workspace.Store = Counted  # type: ignore[attr-defined, misc]
+    workspace.Store = Counted  # type: ignore[attr-defined]
     session.Session.emit = emitted  # type: ignore[method-assign]
     asyncio.create_subprocess_exec = spawned
     tempfile.mkstemp = then_tick(tempfile.mkstemp, "file")
