@@ -94,9 +94,12 @@ async def test_a_verb_that_is_not_permitted_says_why(workspace: Workspace) -> No
         app.home.select(WEB)
         await pilot.press("r")
         await until(pilot, lambda: any("it is running" in notice.text for notice in app.notices))
-        app.home.select(HELLO)
+        app.home.select(DATA)
         await pilot.press("c")
         await until(pilot, lambda: any("its backend has no console" in notice.text for notice in app.notices))
+        app.home.select(HELLO)
+        await pilot.press("c")
+        await until(pilot, lambda: "hello from hello" in shown(app))
 
 
 async def test_data_is_lost_only_when_its_name_is_typed(workspace: Workspace) -> None:

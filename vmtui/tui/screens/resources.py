@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from vmtui.core.lifecycle import Action
-from vmtui.core.resource import Ref, Status
+from vmtui.core.resource import Kind, Ref, Status
 from vmtui.host.paths import data_dir
 from vmtui.tui.columns import COLUMNS
 from vmtui.tui.model import Changes, Item, Model
@@ -414,6 +414,11 @@ class ResourcesScreen(PanelScreen):
             self.panel.open_logs([ref])
 
     def act_console(self) -> None:
+        """The console; what a sandbox says on its stdio, which takes no input, is its log."""
+        current = self.listing.current()
+        if current is not None and current.ref.kind is Kind.SANDBOX and self.panel.ready:
+            self.act_logs()
+            return
         if (ref := self._one("console")) is not None:
             self.panel.open_console(ref)
 
