@@ -38,3 +38,5 @@ class FakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log: tuple[str, ...] = ()  # its log, in place of the made-up one
     ready_line: str = ""  # one more log line,
     ready_after: Duration = AT_ONCE  # this long after its start
+
+    greeting: str = ""  # what its console and its shells print first

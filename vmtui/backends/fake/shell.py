@@ -23,9 +23,10 @@ class _Exit(Exception):
 class Session:
     """A command inside a simulated workload: an ExecSession, and with `tty` also a Terminal."""
 
-    def __init__(self, request: ExecRequest, hostname: str) -> None:
+    def __init__(self, request: ExecRequest, hostname: str, greeting: str = "") -> None:
         self._request = request
         self._hostname = hostname
+        self._greeting = greeting
         self._environment = dict(request.environment)
         self._size = (request.rows, request.columns)
         self._input: asyncio.Queue[bytes] = asyncio.Queue(INPUT_LIMIT)
@@ -82,7 +83,8 @@ class Session:
 
     def _say(self, text: str, stream: str = "stdout") -> None:
         tty = self._request.tty
-        self._output.put_nowait(("stdout" if tty else stream, (text.replace("\n", "\r\n") if tty else text).encode()))
+        data = (text.replace("\n", "\r\n") if tty else text).encode("utf-8", "replace")
+        self._output.put_nowait(("stdout" if tty else stream, data))
 
     async def _line(self) -> bytes | None:
         """A line of input without its end, echoed as a terminal does; None at the end of input."""
@@ -102,6 +104,8 @@ class Session:
 
     async def _interactive(self) -> int:
         code = 0
+        if self._greeting:
+            self._say(f"{self._greeting}\n")
         while True:
             if self._request.tty:
                 self._say(f"{self._hostname}:/# ")
