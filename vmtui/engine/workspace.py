@@ -61,6 +61,7 @@ class Workspace:
         self.operations = Operations(registry, store)
         self.observer = Observer(registry, store)
         self._lock = registry.context.paths.state / "lock"
+        self._turn = asyncio.Lock()  # among the tasks of this process, which may wait for each other
 
     @classmethod
     async def open(cls, paths: Paths, *, by: str = "") -> Self:
@@ -232,8 +233,8 @@ class Workspace:
 
     @contextlib.asynccontextmanager
     async def changing(self, purpose: str, *, wait_s: float = LOCK_WAIT_S) -> AsyncIterator[None]:
-        """Hold the workspace's lock. Raises LockHeld."""
-        async with exclusive(self._lock, wait_s=wait_s, purpose=purpose):
+        """Hold the workspace's lock, in turn with others of this process. Raises LockHeld if another process has it."""
+        async with self._turn, exclusive(self._lock, wait_s=wait_s, purpose=purpose):
             yield
 
     async def apply(self, plan: Plan, *, emit: Emit, on_failure: Literal["keep", "rollback"] = "rollback") -> Outcome:
@@ -320,26 +321,32 @@ class Workspace:
     ) -> Status | None:
         """One verb on one resource; its status then, None once deleted. Raises NotPermitted, NotFound, LockHeld."""
         async with self.changing(f"{action} {ref}"):
-            row = self.store.get(ref)
-            if action is Action.DELETE:
-                there = await self.inspect_or_none(ref)
-                with trace.doing(f"{action} {ref}"):
-                    await verbs.delete(self.operations, ref, row, there, purge=purge)
-                return None
-            status = await self._find(ref, row)
-            backend = self.registry.get(ref.kind, status.backend)
-            if (why := refusal(action, status.phase, roles(backend))) is not None:
-                raise NotPermitted(f"{action} {ref}: {why}")
-            try:
-                with trace.doing(f"{action} {ref}"):
-                    await verbs.carry_out(
-                        self.operations, row, status, action, grace_s=grace_s, report=_progress(emit, ref, action)
-                    )
-            except Fault as fault:
-                self.store.record(ref, action, "failed", str(fault))
-                raise
-            self.store.record(ref, action, "done")
-        return await self.inspect(ref)
+            await self.carry_out(ref, action, emit=emit, grace_s=grace_s, purge=purge)
+        return None if action is Action.DELETE else await self.inspect(ref)
+
+    async def carry_out(
+        self, ref: Ref, action: Action, *, emit: Emit, grace_s: float | None = None, purge: bool = False
+    ) -> None:
+        """The same for who holds `changing`: several at once. Raises NotPermitted, NotFound."""
+        row = self.store.get(ref)
+        if action is Action.DELETE:
+            there = await self.inspect_or_none(ref)
+            with trace.doing(f"{action} {ref}"):
+                await verbs.delete(self.operations, ref, row, there, purge=purge)
+            return
+        status = await self._find(ref, row)
+        backend = self.registry.get(ref.kind, status.backend)
+        if (why := refusal(action, status.phase, roles(backend))) is not None:
+            raise NotPermitted(f"{action} {ref}: {why}")
+        try:
+            with trace.doing(f"{action} {ref}"):
+                await verbs.carry_out(
+                    self.operations, row, status, action, grace_s=grace_s, report=_progress(emit, ref, action)
+                )
+        except Fault as fault:
+            self.store.record(ref, action, "failed", str(fault))
+            raise
+        self.store.record(ref, action, "done")
 
     async def reap(self, ref: Ref) -> None:
         """What the parent of a workload asks for when it has ended: its restart policy, or its ports unplugged."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from vmtui.core.errors import Fault
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.lifecycle import Action, allowed, refusal
 from vmtui.core.resource import Kind, Ref, Status
+from vmtui.engine.operations import unexpected
+from vmtui.engine.store import damaged
 from vmtui.tui.columns import size
 from vmtui.tui.screens.dialogs import Confirm, TypeName
 
@@ -29,6 +31,8 @@ ASKS = frozenset({Action.STOP, Action.RESTART, Action.KILL})
 AT_ONCE = 8  # how many of a bulk action run together
 SHOWN_AFTER_S = 4.0  # how long a job that went well stays in sight
 UNDOS_KEPT = 20
+REFUSALS = 3  # that are told one by one
+READ_ONLY = "the panel is read-only: start vmtui without --read-only to act"
 
 
 @dataclass(slots=True)
@@ -46,7 +50,7 @@ class Job:
 
     title: str
     parts: list[Part]
-    ended_at: float | None = None
+    ended: bool = False
 
     @property
     def failures(self) -> list[Part]:
@@ -80,6 +84,7 @@ class Acts:
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._undoing = asyncio.Lock()
         self.jobs: list[Job] = []
         self.undos: list[Undo] = []
         self.taken: list[Taken] = []
@@ -94,7 +99,7 @@ class Acts:
         """Why not, in words, or None."""
         changes = action not in (Action.LOGS, Action.STATS)
         if self._panel.read_only and changes:
-            return "the panel is read-only: start vmtui without --read-only to act"
+            return READ_ONLY
         roles = self._panel.workspace.roles(status.ref.kind, status.backend)
         return None if action in allowed(status.phase, roles) else refusal(action, status.phase, roles)
 
@@ -104,8 +109,10 @@ class Acts:
         """Ask if it has to be asked, then do exactly what was shown. In a worker."""
         refused = [(status.ref, why) for status in statuses if (why := self.why_not(status, action)) is not None]
         fit = [status for status in statuses if self.why_not(status, action) is None]
-        for ref, why in refused[:3]:
+        for ref, why in refused[:REFUSALS]:
             self._panel.say(f"cannot {action} {ref.short}: {why}", "warning")
+        if len(refused) > REFUSALS:
+            self._panel.say(f"cannot {action}: and {len(refused) - REFUSALS} more", "warning")
         if fit and await self._agreed(action, fit):
             await self.carry_out(action, [status.ref for status in fit])
 
@@ -125,16 +132,16 @@ class Acts:
             return agreed
         return True
 
-    async def carry_out(self, action: Action, refs: Sequence[Ref]) -> None:
-        """Do it to each, several at once; one list of how far it has got."""
+    async def carry_out(self, action: Action, refs: Sequence[Ref], *, undoes: bool = False) -> None:
+        """Do it to each, several at once; one list of how far it has got. What `undoes` is not taken back again."""
         job = Job(f"{action} {refs[0].short if len(refs) == 1 else f'{len(refs)} resources'}", [Part(r) for r in refs])
         self.jobs.append(job)
         self._changed()
-        faults = [fault for fault in await asyncio.gather(*(self._one(action, part) for part in job.parts)) if fault]
-        job.ended_at = time.monotonic()
+        faults = await self._together(action, job)
+        job.ended = True
         self._panel.feed.touch(refs)
         done = [part.ref for part in job.parts if part.state == "done"]
-        undo = self._remember(action, done)
+        undo = None if undoes else self._remember(action, done)
         if faults and len(refs) == 1:
             self._panel.fail(faults[0], job.title)
         elif faults:
@@ -142,9 +149,23 @@ class Acts:
         else:
             self._panel.say(f"{job.title}: done{f', u takes it back ({undo.text})' if undo else ''}")
         self._changed()
-        await asyncio.sleep(SHOWN_AFTER_S)
         if not job.failures:
-            self.dismiss(job)
+            self._panel.set_timer(SHOWN_AFTER_S, lambda: self.dismiss(job))
+
+    async def _together(self, action: Action, job: Job) -> list[Fault]:
+        """All parts under one hold of the workspace's lock; what is deleted after those that may use it."""
+        first = [part for part in job.parts if part.ref.kind.runs or action is not Action.DELETE]
+        faults: list[Fault | None] = []
+        try:
+            async with self._panel.workspace.changing(job.title):
+                for parts in (first, [part for part in job.parts if part not in first]):
+                    faults += await asyncio.gather(*(self._one(action, part) for part in parts))
+        except (Fault, OSError) as error:  # the lock cannot be had
+            fault = error if isinstance(error, Fault) else unexpected(job.parts[0].ref, error)
+            for part in job.parts:
+                part.state, part.message = "failed", str(fault)
+            return [fault]
+        return [fault for fault in faults if fault is not None]
 
     async def _one(self, action: Action, part: Part) -> Fault | None:
         def emit(event: Event) -> None:
@@ -153,13 +174,15 @@ class Acts:
                 self._changed()
 
         async with self._slots:
-            before = self._panel.workspace.applied(part.ref)
+            workspace = self._panel.workspace
             part.state = "running"
             self._changed()
             try:
+                before = workspace.applied(part.ref)
                 purge = action is Action.DELETE and part.ref.kind is Kind.DISK
-                await self._panel.workspace.act(part.ref, action, emit=emit, purge=purge)
-            except Fault as fault:
+                await workspace.carry_out(part.ref, action, emit=emit, purge=purge)
+            except Exception as error:
+                fault = self._in_words(part.ref, error)
                 part.state, part.message = "failed", str(fault)
                 return fault
             finally:
@@ -169,13 +192,20 @@ class Acts:
             del self.taken[:-UNDOS_KEPT]
             return None
 
+    def _in_words(self, ref: Ref, error: Exception) -> Fault:
+        if isinstance(error, Fault):
+            return error
+        if isinstance(error, sqlite3.Error):
+            return damaged(self._panel.workspace.store.path, error)
+        return unexpected(ref, error)
+
     def _remember(self, action: Action, refs: Sequence[Ref]) -> Undo | None:
         reverse = REVERSE.get(action)
         if reverse is None or not refs:
             return None
 
         async def run() -> None:
-            await self.carry_out(reverse, refs)
+            await self.carry_out(reverse, refs, undoes=True)
 
         return self.can_undo(f"{reverse} {refs[0].short if len(refs) == 1 else f'{len(refs)} resources'}", run)
 
@@ -184,16 +214,25 @@ class Acts:
         undo = Undo(text, run)
         self.undos.append(undo)
         del self.undos[:-UNDOS_KEPT]
+        self._panel.screen.refresh_bindings()
         return undo
 
     async def undo(self) -> None:
-        """Take back the last act that can be. In a worker."""
-        if self._panel.read_only or not self.undos:
-            self._panel.say("there is nothing to take back", "warning")
+        """Take back the last act that can be, after what is being taken back already. In a worker."""
+        if self._panel.read_only:
+            self._panel.say(READ_ONLY, "warning")
             return
-        await self.undos.pop().run()
-        if self.undos and self.undos[-1].text.split()[0] in (str(a) for a in REVERSE):
-            self.undos.pop()  # the reverse of the reverse, just remembered
+        going_on = None if self._undoing.locked() else next((job for job in self.jobs if not job.ended), None)
+        if going_on is not None:
+            self._panel.say(f"{going_on.title} is still going on: it can be taken back when it has ended", "warning")
+            return
+        async with self._undoing:
+            if self.undos:
+                undo = self.undos.pop()
+                self._panel.screen.refresh_bindings()
+                await undo.run()
+            else:
+                self._panel.say("there is nothing to take back", "warning")
 
     def dismiss(self, job: Job) -> None:
         if job in self.jobs:
@@ -202,7 +241,7 @@ class Acts:
 
     def dismiss_ended(self) -> bool:
         """Whether there was a job to put away."""
-        ended = [job for job in self.jobs if job.ended_at is not None]
+        ended = [job for job in self.jobs if job.ended]
         for job in ended:
             self.dismiss(job)
         return bool(ended)

@@ -167,7 +167,8 @@ class ResourcesScreen(PanelScreen):
         if self._filter:
             said += f"  /{self._filter}"
         if self.listing.marked:
-            said += f"  {len(self.listing.marked)} marked"
+            hidden = self.listing.out_of_sight()
+            said += f"  {len(self.listing.marked)} marked{f', {hidden} of them not listed' if hidden else ''}"
         if model.error:
             said += f"  {model.error}"
         self.say_title(f"{said}{'' if view.total else f'  {self._why_empty()}'}")

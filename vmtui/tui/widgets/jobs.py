@@ -35,7 +35,10 @@ class JobList(Widget):
 
     def update(self) -> None:
         self._palette = self.app.palette  # type: ignore[attr-defined]
-        self._lines = [line for job in self._acts.jobs for line in self._of(job)][:LINES]
+        self._lines = []
+        for job in reversed(self._acts.jobs):  # the newest below, the older ones as long as there is room
+            of = self._of(job)[: LINES - len(self._lines)]
+            self._lines = of + self._lines
         self.styles.height = len(self._lines)
         self.refresh()
 
@@ -45,6 +48,10 @@ class JobList(Widget):
         filled = BAR * job.done // max(1, len(job.parts))
         style = palette.bad if job.failures else palette.accent
         counts = f" {job.done}/{len(job.parts)}" + (f", {len(job.failures)} failed" if job.failures else "")
+        if all(part.state == "waiting" for part in job.parts):
+            counts += "  waits until nothing else changes this workspace"
+        elif job.ended and job.failures:
+            counts += "  esc puts this away"
         lines = [[Segment(f" {full * filled}{empty * (BAR - filled)} ", style), Segment(job.title), Segment(counts)]]
         if len(job.parts) > 1 or job.failures:
             for part in job.parts:

@@ -91,17 +91,22 @@ class ResourceList(LineView):
         return line if isinstance(line, Heading) else None
 
     def chosen(self) -> list[Item]:
-        """What an action is for: the marked ones, else the selected one."""
+        """What an action is for: the marked ones, in sight or not, else the selected one."""
         view = self.view
-        marked = [view.lines[view.place[ref]] for ref in self.marked if ref in view.place]
-        items = [line for line in marked if isinstance(line, Item)]
-        if items:
-            return sorted(items, key=lambda item: view.place[item.ref])
+        marked = [item for ref in self.marked if (item := view.model.items.get(ref)) is not None]
+        if marked:
+            last = len(view.lines)
+            return sorted(marked, key=lambda item: (view.place.get(item.ref, last), item.ref))
         current = self.current()
         return [current] if current is not None else []
 
+    def out_of_sight(self) -> int:
+        """How many of the marked ones are not listed."""
+        return sum(ref not in self.view.place for ref in self.marked)
+
     def refs_in_sight(self) -> Collection[Ref]:
-        return [line.ref for y in self.in_sight() if isinstance(line := self.view.lines[y], Item)]
+        sight = self.in_sight()
+        return [line.ref for line in self.view.lines[sight.start : sight.stop] if isinstance(line, Item)]
 
     def select(self, ref: Ref) -> bool:
         """Whether it is listed."""
@@ -114,6 +119,8 @@ class ResourceList(LineView):
 
     def apply(self, changes: Changes) -> bool:
         """Show a change of the model. Whether the lines are others now."""
+        if changes.structural and self.marked:
+            self.marked &= self.view.model.items.keys()
         affected = self.view.affected(changes)
         if affected is None:
             self.rebuild()
