@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.fakes import open_fakes
 from tests.support.panel import panel_of, shown, until, workspace_of
 from vmtui.backends.fake.script import Effect, Script
+from vmtui.core.errors import NotPermitted
 from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.resource import Kind, Ref
 from vmtui.engine.workspace import Workspace
 from vmtui.host.paths import Paths
+from vmtui.profile.settings import Settings
 from vmtui.tui.app import Panel
+from vmtui.tui.commands import COMMANDS, EARLY, execute
 from vmtui.tui.screens.dialogs import Confirm, ErrorDialog, TypeName
 
 WEB = Ref("dev", Kind.CONTAINER, "web")
@@ -162,3 +168,125 @@ async def test_marks_that_are_out_of_sight_hold_and_those_of_what_is_gone_do_not
         await until(pilot, lambda: WEB not in app.feed.model.items)
         assert not app.home.listing.marked
         assert "marked" not in shown(app)
+
+
+# Before anything is there, and when nothing is
+
+
+async def test_keys_before_the_workspace_is_open_do_no_harm(paths: Paths) -> None:
+    go_on = asyncio.Event()
+
+    async def opener() -> Workspace:
+        await go_on.wait()
+        return open_fakes(paths)
+
+    app = Panel(opener=opener, settings=Settings(theme="vmtui-dark", ascii=False))
+    async with app.run_test(size=(100, 30)) as pilot:
+        for key in (
+            "1",
+            "2",
+            "3",
+            "4",
+            "5",
+            "6",
+            "7",
+            "7",
+            "7",
+            "1",
+            *"jGxrRpucslyeWtovO*",
+            "enter",
+            "space",
+            "ctrl+d",
+        ):
+            await pilot.press(key)
+        await pilot.press("ctrl+@", "minus", "left_square_bracket", "ctrl+k", "question_mark", "escape", "escape")
+        for command in COMMANDS.keys() - EARLY:
+            with pytest.raises(NotPermitted, match="still being read"):
+                execute(app, command)
+        await pilot.press("colon", *"stop web", "enter")
+        await until(pilot, lambda: said(app, "still being read"))
+        await pilot.press("1", "slash", *"web", "enter", "escape")
+        await pilot.pause()
+        assert not [each for each in app.screen_stack if isinstance(each, ErrorDialog)], shown(app)
+        go_on.set()
+        await until(pilot, lambda: app.feed.model.loaded)
+        await pilot.press("1")
+        await until(pilot, lambda: "Nothing is here yet" in shown(app))
+
+
+async def test_an_empty_workspace_is_kept_current_and_can_be_read(paths: Paths) -> None:
+    workspace = open_fakes(paths)
+    async with panel_of(workspace, size=(80, 24)) as (app, pilot):
+        await app.feed.measure()
+        assert "…" not in shown(app)
+        assert "⏎ Demo profile" in footer(app)
+        assert "Edit" not in footer(app)
+        await workspace_of(paths)
+        app.feed.rescan()
+        await until(pilot, lambda: WEB in app.feed.model.items)
+        await until(pilot, lambda: " web " in shown(app))
+    await workspace.aclose()
+
+
+async def test_a_filter_that_matches_nothing_says_so_in_the_list(workspace: Workspace) -> None:
+    async with panel_of(workspace, size=(40, 10)) as (app, pilot):
+        await pilot.press("slash", *"zzz", "enter")
+        await until(pilot, lambda: app.home.listing.view.total == 0)
+        assert "nothing matches /zzz: esc clears it" in shown(app)
+        assert "Detail" not in footer(app)
+        await pilot.press("r", "e", "l", "enter", "y", "space")
+        assert app.screen is app.home
+        assert said(app, "nothing is selected")
+
+
+async def test_a_heading_says_that_it_is_none(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        await pilot.press("g")
+        assert "Detail" not in footer(app)
+        assert "⏎ Fold" in footer(app)
+        for key in ("r", "x", "l", "c", "s", "y", "e", "ctrl+d"):
+            app.notices.clear()
+            await pilot.press(key)
+            await until(pilot, lambda: said(app, "nothing is selected"), key)
+        assert app.screen is app.home
+
+
+async def test_what_is_filtered_for_is_what_is_selected(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        await pilot.press("G")
+        await pilot.press("colon", *"filter web|hello", "enter", "p")
+        await until(pilot, lambda: phase(app, WEB) is Phase.PAUSED)
+        assert phase(app, HELLO) is Phase.RUNNING
+
+
+# The footer
+
+
+async def test_help_is_always_in_the_footer(workspace: Workspace) -> None:
+    for width in (120, 80, 60, 40):
+        async with panel_of(workspace, size=(width, 24)) as (app, pilot):
+            app.home.select(WEB)
+            await pilot.pause()
+            line = footer(app)
+            assert "? Help" in line, line
+            assert ("…" in line) == ("q Quit" not in line)
+
+
+# Read-only
+
+
+async def test_read_only_has_no_verb_by_any_way(workspace: Workspace, tmp_path: Path) -> None:
+    async with panel_of(workspace, read_only=True) as (app, pilot):
+        app.home.select(WEB)
+        for command in ("console web", "exec web sh", "new vm", "new", "edit", "stop web", "delete web", "undo"):
+            app.notices.clear()
+            execute(app, command)
+            await until(pilot, lambda: said(app, "read-only"), command)
+            assert app.screen is app.home, command
+        for key in ("c", "s", "x", "ctrl+d", "ctrl+k", "R", "p", "e", "n", "u", "W", "3", "5"):
+            app.notices.clear()
+            await pilot.press(key)
+            await until(pilot, lambda: said(app, "read-only"), key)
+            assert app.screen is app.home, key
+        assert phase(app, WEB) is Phase.RUNNING
+        assert app.sessions.last() is None

@@ -179,7 +179,7 @@ async def test_the_filter_is_live_and_escape_takes_it_back(workspace: Workspace)
 async def test_a_filter_that_matches_nothing_says_so(workspace: Workspace) -> None:
     async with panel_of(workspace) as (app, pilot):
         await pilot.press("slash", *"nosuchthing", "enter")
-        await until(pilot, lambda: "nothing matches the filter: escape clears it" in shown(app))
+        await until(pilot, lambda: "nothing matches /nosuchthing: esc clears it" in shown(app))
 
 
 async def test_groups_fold_and_the_order_changes(workspace: Workspace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,8 @@ from vmtui.core.errors import Fault
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.lifecycle import Action, allowed, refusal
 from vmtui.core.resource import Kind, Ref, Status
-from vmtui.engine.operations import unexpected
-from vmtui.engine.store import damaged
 from vmtui.tui.columns import size
+from vmtui.tui.faults import told
 from vmtui.tui.screens.dialogs import Confirm, TypeName
 
 if TYPE_CHECKING:
@@ -161,7 +159,7 @@ class Acts:
                 for parts in (first, [part for part in job.parts if part not in first]):
                     faults += await asyncio.gather(*(self._one(action, part) for part in parts))
         except (Fault, OSError) as error:  # the lock cannot be had
-            fault = error if isinstance(error, Fault) else unexpected(job.parts[0].ref, error)
+            fault = self._told(error)
             for part in job.parts:
                 part.state, part.message = "failed", str(fault)
             return [fault]
@@ -182,7 +180,7 @@ class Acts:
                 purge = action is Action.DELETE and part.ref.kind is Kind.DISK
                 await workspace.carry_out(part.ref, action, emit=emit, purge=purge)
             except Exception as error:
-                fault = self._in_words(part.ref, error)
+                fault = self._told(error)
                 part.state, part.message = "failed", str(fault)
                 return fault
             finally:
@@ -192,12 +190,8 @@ class Acts:
             del self.taken[:-UNDOS_KEPT]
             return None
 
-    def _in_words(self, ref: Ref, error: Exception) -> Fault:
-        if isinstance(error, Fault):
-            return error
-        if isinstance(error, sqlite3.Error):
-            return damaged(self._panel.workspace.store.path, error)
-        return unexpected(ref, error)
+    def _told(self, error: Exception) -> Fault:
+        return told(error, self._panel.workspace.store.path)
 
     def _remember(self, action: Action, refs: Sequence[Ref]) -> Undo | None:
         reverse = REVERSE.get(action)

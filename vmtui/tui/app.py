@@ -219,8 +219,10 @@ class Panel(App[None]):
 
     def fail(self, error: BaseException, doing: str = "") -> None:
         """An error as a dialog: cause, details, the next step."""
+        from vmtui.tui.faults import told
         from vmtui.tui.screens.dialogs import ErrorDialog
 
+        error = told(error, self._workspace.store.path if self._workspace is not None else None)
         self.notices.append(Notice(time.time(), "error", plain(f"{doing}: {error}" if doing else str(error), 400)))
         self.push_screen(ErrorDialog(error, doing))
 
@@ -337,10 +339,18 @@ class Panel(App[None]):
         self.show(self._logs)
 
     def open_console(self, ref: Ref) -> None:
-        self._open_session(ref, ())
+        if not self._refused(f"no console of {ref.short}"):
+            self._open_session(ref, ())
 
     def open_exec(self, ref: Ref, argv: Sequence[str]) -> None:
-        self._open_session(ref, tuple(argv))
+        if not self._refused(f"no shell in {ref.short}"):
+            self._open_session(ref, tuple(argv))
+
+    def _refused(self, what: str) -> bool:
+        """Whether the panel is read-only, which is said then."""
+        if self.read_only:
+            self.say(f"{what}: the panel is read-only: start vmtui without --read-only to act", "warning")
+        return self.read_only
 
     @work(group="open", exit_on_error=False)
     async def _open_session(self, ref: Ref, argv: tuple[str, ...]) -> None:
@@ -378,6 +388,8 @@ class Panel(App[None]):
             view.open(path)
 
     def open_edit(self, what: Ref | Kind | None) -> None:
+        if self._refused("nothing is made or edited"):
+            return
         from vmtui.tui.screens.edit import EditScreen
 
         self.show(EditScreen(what))
@@ -393,9 +405,15 @@ class Panel(App[None]):
         """A key whose action fails shows why; it ends nothing."""
         try:
             return await super().run_action(action, default_namespace, namespaces)
-        except Fault as fault:
-            self.fail(fault)
+        except Exception as error:
+            self.fail(error)
             return True
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C, which ends other programs."""
+        active = self.screen.active_bindings.values()
+        keys = [self.get_key_display(each.binding) for each in active if each.binding.action == "quit"]
+        self.say(f"{keys[0]} leaves vmtui; what runs goes on" if keys else "esc, then q leaves vmtui")
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         self.worker_changed(event)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from textual.suggester import Suggester
 
-from vmtui.core.errors import Fault, NotFound
+from vmtui.core.errors import Fault, NotFound, NotPermitted
 from vmtui.core.resource import Kind
 from vmtui.tui.columns import COLUMNS
 from vmtui.tui.screens.base import PanelScreen
@@ -175,6 +175,7 @@ COMMANDS: dict[str, Command] = {
     "help": Command("the keys in force", lambda panel, _: panel.action_help()),
     "quit": Command("leave; what runs goes on", lambda panel, _: _quit(panel)),
 }
+EARLY = frozenset({"theme", "mouse", "help", "quit"})  # what needs no workspace
 ALIASES = {"q": "quit", "q!": "quit", "h": "help", "rm": "delete", "ls": "resources", "n": "new"}
 
 
@@ -193,6 +194,8 @@ def execute(panel: Panel, text: str) -> None:
             hint = f"one of: {', '.join(close or COMMANDS)}"
             raise NotFound(f"there is no command {name!r}", hint=hint)
         name = close[0]
+    if not panel.ready and name not in EARLY:
+        raise NotPermitted("what is there is still being read", hint="try again in a moment")
     COMMANDS[name].run(panel, words)
 
 
@@ -228,3 +231,5 @@ class CommandPrompt(Prompt):
             execute(panel, text)
         except Fault as fault:
             panel.say(f"{fault}{f' ({fault.hint})' if fault.hint else ''}", "warning")
+        except Exception as error:
+            panel.fail(error, f":{text}")

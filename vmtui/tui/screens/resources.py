@@ -49,6 +49,8 @@ class ResourcesScreen(PanelScreen):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,d", "detail", "Detail", id="resources-detail"),
+        Binding("enter", "fold", "Fold", id="resources-fold"),
+        Binding("enter", "bring_up", "Demo profile", id="resources-bring-up"),
         Binding("l", "logs", "Logs", id="resources-logs"),
         Binding("c", "console", "Console", id="resources-console"),
         Binding("s", "shell", "Shell", id="resources-shell"),
@@ -162,6 +164,7 @@ class ResourcesScreen(PanelScreen):
         if text or not model.loaded:
             self.say_title(text or model.error or "reading what is there")
             return
+        self.listing.say_empty(f"nothing matches /{self._filter}: esc clears it" if self._filter else "")
         view = self.listing.view
         said = f"{view.total}" if view.total == len(model.items) else f"{view.total} of {len(model.items)}"
         if self._filter:
@@ -171,12 +174,7 @@ class ResourcesScreen(PanelScreen):
             said += f"  {len(self.listing.marked)} marked{f', {hidden} of them not listed' if hidden else ''}"
         if model.error:
             said += f"  {model.error}"
-        self.say_title(f"{said}{'' if view.total else f'  {self._why_empty()}'}")
-
-    def _why_empty(self) -> str:
-        if self._filter:
-            return "nothing matches the filter: escape clears it"
-        return "nothing is here yet: enter brings up the demo profile"
+        self.say_title(said)
 
     # Filter, order, groups
 
@@ -191,7 +189,7 @@ class ResourcesScreen(PanelScreen):
         view = self.listing.view
         view.match = None if self._query is None else lambda item: query.matches(item.searchable(self._labels))
         view.score = (lambda item: query.score(item.searchable(self._labels))) if query.ranked else None
-        self.listing.rebuild()
+        self.listing.rebuild(else_first=True)
         self._say()
 
     def filter_done(self) -> None:
@@ -279,18 +277,21 @@ class ResourcesScreen(PanelScreen):
 
     def on_line_view_chosen(self, event: LineView.CursorMoved) -> None:
         if isinstance(event.view, ResourceList):
-            self.action_detail()
+            self.action_fold() if self.listing.heading() is not None else self.action_detail()
 
-    def action_detail(self) -> None:
-        if self.listing.welcomes:
-            self.panel.open_profile(data_dir("profiles") / "dev.toml")
-            return
+    def action_bring_up(self) -> None:
+        self.panel.open_profile(data_dir("profiles") / "dev.toml")
+
+    def action_fold(self) -> None:
         heading = self.listing.heading()
         if heading is not None:
             self.listing.view.folded ^= {heading.name}
             self.listing.rebuild()
-            return
-        if self.panel.ready and not self._close_detail():
+
+    def action_detail(self) -> None:
+        if self.listing.current() is None and self.detail is None:
+            self._say_nothing_selected()
+        elif self.panel.ready and not self._close_detail():
             self._open_detail()
 
     def _open_detail(self) -> Detail:
@@ -351,9 +352,12 @@ class ResourcesScreen(PanelScreen):
     # Verbs
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Pause and resume are on one key. All else is asked of `offers`: a key that is not shown says why not."""
+        """What shares a key. All else is asked of `offers`: a key that is not shown says why not."""
         if action == "act" and parameters[0] in ("pause", "resume"):
             return self._fits(Action.RESUME) is (parameters[0] == "resume")
+        if action in ("fold", "bring_up", "detail") and self.is_mounted:
+            welcomes, heading = self.listing.welcomes, self.listing.heading() is not None
+            return {"fold": heading, "bring_up": welcomes, "detail": not welcomes and not heading}[action]
         return True
 
     def _fits(self, verb: Action) -> bool:
@@ -371,13 +375,26 @@ class ResourcesScreen(PanelScreen):
             return self.panel.ready and bool(self.panel.acts.undos) and not self.panel.read_only
         if action == "demo":
             return self.listing.welcomes
+        if action == "detail":
+            return self.listing.current() is not None or self.detail is not None
         if action in ("edit", "create"):
-            return self.panel.ready and not self.panel.read_only
+            able = self.panel.ready and not self.panel.read_only
+            return able and (action == "create" or self.listing.current() is not None)
         return True
+
+    def _say_nothing_selected(self) -> None:
+        """For a verb that has nothing to act on."""
+        if not self.panel.ready:
+            return
+        heading = self.listing.heading()
+        where = f": {heading.name} is a group, space marks all of it" if heading is not None else ""
+        self.panel.say(f"nothing is selected{where}", "warning")
 
     def action_act(self, verb: str) -> None:
         chosen = [item.status for item in self.listing.chosen()]
-        if chosen and self.panel.ready:
+        if not chosen:
+            self._say_nothing_selected()
+        elif self.panel.ready:
             self.act_on(VERBS[verb], chosen)
 
     @work(group="act", exit_on_error=False)
@@ -400,6 +417,7 @@ class ResourcesScreen(PanelScreen):
         """The selected resource if `action` is permitted for it; else it is said why not."""
         current = self.listing.current()
         if current is None or not self.panel.ready:
+            self._say_nothing_selected()
             return None
         why = self.panel.acts.why_not(current.status, OF_ONE[action])
         if why is not None:
@@ -424,9 +442,6 @@ class ResourcesScreen(PanelScreen):
             self.panel.open_console(ref)
 
     def act_edit(self) -> None:
-        if self.panel.read_only:
-            self.panel.say("the panel is read-only", "warning")
-            return
         current = self.listing.current()
         self.panel.open_edit(current.ref if current is not None else None)
 
@@ -441,18 +456,20 @@ class ResourcesScreen(PanelScreen):
             self.panel.open_exec(ref, ("sh",))
 
     def action_edit(self) -> None:
-        self.act_edit()
+        if self.listing.current() is None and not self.panel.read_only:
+            self._say_nothing_selected()
+        else:
+            self.act_edit()
 
     def action_create(self) -> None:
-        if self.panel.read_only:
-            self.panel.say("the panel is read-only", "warning")
-        else:
-            self.panel.open_edit(None)
+        self.panel.open_edit(None)
 
     def action_spec(self) -> None:
         """The raw spec, in the detail pane, and to the clipboard."""
         current = self.listing.current()
-        if current is not None:
+        if current is None:
+            self._say_nothing_selected()
+        else:
             self.call_after_refresh(self._open_detail().show_spec)
 
     def action_toml(self) -> None:

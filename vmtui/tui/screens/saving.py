@@ -18,6 +18,7 @@ from vmtui.core.resource import NAME, NAME_RULE, Ref
 from vmtui.engine import compose, registry
 from vmtui.host.files import in_words
 from vmtui.profile import write
+from vmtui.tui.acts import READ_ONLY
 from vmtui.tui.screens.dialogs import Ask, Confirm, Dialog
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def problem_with(text: str) -> str:
 
 async def save_as_profile(panel: Panel, refs: Sequence[Ref]) -> None:
     """Ask for a file, show what it will say, write it. In a worker."""
+    if panel.read_only:
+        panel.say(READ_ONLY, "warning")
+        return
     found = {ref: panel.workspace.applied(ref) for ref in refs}
     unknown = [ref for ref, desired in found.items() if desired is None]
     chosen = [desired for desired in found.values() if desired is not None]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.actions import parse
-from textual.binding import ActiveBinding
+from textual.binding import ActiveBinding, Binding
 from textual.strip import Strip
 from textual.widget import Widget
 
 from vmtui.tui.palette import Palette
 from vmtui.tui.text import plain
+
+HELP = "help"  # the action
+Part = tuple[Binding, str, int]
 
 
 class Bar(Widget):
@@ -83,25 +88,43 @@ class FooterBar(Bar):
         return self.palette.head
 
     def segments(self, width: int) -> list[Segment]:
+        """All that fits. What does not is behind the help, which is always there."""
         self._places = []
-        shown: list[Segment] = []
-        at = 0
-        seen = set()
-        for key, active in self.screen.active_bindings.items():
-            binding = active.binding
-            if not binding.show or not active.enabled or binding.action in seen or not self._offered(active):
-                continue
-            seen.add(binding.action)
+        parts, last = list(self._parts()), []
+        cut = sum(length for *_, length in parts) > width
+        if cut:
+            last = [part for part in parts if part[0].action == HELP]
+            room = width - 2 - sum(length for *_, length in last)
+            fitting = []
+            for part in parts:
+                room -= 0 if part in last else part[-1]
+                if room < 0:
+                    break
+                if part not in last:
+                    fitting.append(part)
+            parts = fitting
+        shown = self._drawn(parts, 0)
+        if cut:
+            shown.append(Segment(f" {self.palette.glyphs.more}", self.palette.dim))
+        return shown + self._drawn(last, sum(length for *_, length in parts) + 2)
+
+    def _drawn(self, parts: Iterable[Part], at: int) -> list[Segment]:
+        shown = []
+        for binding, key, length in parts:
             name = self.app.get_key_display(binding)
-            text = f" {binding.description} "
-            length = len(name) + len(text) + 1
-            if at + length > width:
-                shown.append(Segment(self.palette.glyphs.more, self.palette.dim))
-                break
-            shown += [Segment(f" {name}", self.palette.key), Segment(text)]
+            shown += [Segment(f" {name}", self.palette.key), Segment(f" {binding.description} ")]
             self._places.append((at, at + length, key))
             at += length
         return shown
+
+    def _parts(self) -> Iterator[Part]:
+        """Bindings to show, the key of each, and how many cells it takes."""
+        seen = set()
+        for key, active in self.screen.active_bindings.items():
+            binding = active.binding
+            if binding.show and active.enabled and binding.action not in seen and self._offered(active):
+                seen.add(binding.action)
+                yield binding, key, len(self.app.get_key_display(binding)) + len(binding.description) + 3
 
     @staticmethod
     def _offered(active: ActiveBinding) -> bool:

@@ -18,12 +18,13 @@ from vmtui.tui.widgets.lines import LineView
 
 WELCOME = (
     ("", ""),
-    ("", "Nothing is here yet: vmtui has made no VM, container, sandbox, network or disk on this machine."),
+    ("", "Nothing is here yet: no VM, container, sandbox, network or disk."),
     ("", ""),
-    ("enter", "bring up the demo profile: one of each kind, for real, with nothing fetched but Debian packages"),
+    ("enter", "bring up the demo profile: one of each kind, for real"),
+    ("", "(nothing is fetched for it but Debian packages)"),
     ("4", "open a profile of yours: see its plan, apply it"),
     ("n", "make something new"),
-    ("D", "look around in a demo first: made-up resources, nothing is real"),
+    ("D", "look around in a demo first: nothing in it is real"),
     ("7", "what this machine can do, and what mends what it cannot"),
 )
 
@@ -38,6 +39,7 @@ class ResourceList(LineView):
         self.marked: set[Ref] = set()
         self._columns: list[tuple[columns.Column, int]] = []
         self._columns_of = (0, "")
+        self._empty = ""
 
     def columns(self) -> list[tuple[columns.Column, int]]:
         key = self.size.width, self.view.group
@@ -53,20 +55,29 @@ class ResourceList(LineView):
     # LineView
 
     def line_count(self) -> int:
-        return len(WELCOME) if self.welcomes else len(self.view.lines)
+        return len(WELCOME) if self.welcomes else len(self.view.lines) or bool(self._empty)
 
     def selectable(self, y: int) -> bool:  # noqa: ARG002
-        return not self.welcomes
+        return bool(self.view.lines)
 
     def shows_cursor(self) -> bool:
-        return not self.welcomes
+        return bool(self.view.lines)
+
+    def say_empty(self, text: str) -> None:
+        """Why nothing is listed, and what helps; outside text is cleaned."""
+        if text != self._empty:
+            self._empty = text
+            if not self.view.lines:
+                self.reset()
 
     def draw(self, y: int, width: int, selected: bool) -> Sequence[Segment]:  # noqa: ARG002
         if self.welcomes:
             key, said = WELCOME[y]
             return [Segment(f"  {key:>7}  ", self.palette.key), Segment(said, self.palette.text)]
-        line = self.view.lines[y]
         palette = self.palette
+        if not self.view.lines:
+            return [Segment(f" {plain(self._empty, 200)}", palette.dim)]
+        line = self.view.lines[y]
         if isinstance(line, Heading):
             sign = palette.glyphs.right if line.folded else palette.glyphs.down
             words = f"{line.items}, {line.up} up" + (f", {line.problems} with problems" if line.problems else "")
@@ -128,8 +139,8 @@ class ResourceList(LineView):
         self.changed(affected)
         return False
 
-    def rebuild(self) -> None:
-        """Build the view anew; the selection stays on its resource."""
+    def rebuild(self, *, else_first: bool = False) -> None:
+        """Build the view anew; the selection stays on its resource, else on its line or goes to the first one."""
         current, heading = self.current(), self.heading()
         self.view.rebuild()
         place = self.view.place.get(current.ref) if current is not None else None
@@ -142,7 +153,7 @@ class ResourceList(LineView):
                 ),
                 None,
             )
-        if place is None and self.cursor == 0 and len(self.view.lines) > 1:
+        if place is None and (self.cursor == 0 or else_first) and len(self.view.lines) > 1:
             place = 1 if isinstance(self.view.lines[0], Heading) and not self.view.lines[0].folded else 0
         self.reset(place)
 
