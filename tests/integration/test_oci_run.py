@@ -341,6 +341,7 @@ async def test_it_is_paused_and_not_entered(yard: Yard) -> None:
     ref = await yard.up("while :; do date +%N; sleep 0.02; done")
     await yard.says(ref, "")
     await yard.backend.pause(ref)
+    await asyncio.sleep(0.3)  # conmon writes what the container had said by then
     before = len(await yard.log(ref))
     await asyncio.sleep(0.3)
     assert len(await yard.log(ref)) == before
