@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +16,14 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from tests.support.fakes import profile
 from tests.support.logs import CONTAINERS, DB, WEB, files_of, stamped
 from tests.support.panel import panel_of, shown, until, workspace_of
 from vmtui.backends.fake.options import FakeOptions
 from vmtui.core.lifecycle import Action
 from vmtui.core.resource import Ref
 from vmtui.engine.workspace import Workspace
+from vmtui.host.inotify import Watch
 from vmtui.host.paths import Paths
 from vmtui.tui.app import Panel
 from vmtui.tui.screens.logs import LogsScreen
@@ -93,6 +97,40 @@ async def test_hidden_and_shown_again_no_line_comes_twice(paths: Paths) -> None:
             assert texts(screen).count("one") == 1
     finally:
         await workspace.aclose()
+
+
+async def test_a_stream_of_what_is_made_anew(paths: Paths) -> None:
+    options = {"container/web": FakeOptions(log=("one",))}
+    workspace = await workspace_of(paths, CONTAINERS, options=options)
+    try:
+        async with logs_of(workspace, WEB) as (app, pilot, screen):
+            await until(pilot, lambda: texts(screen) == ["one"])
+            await workspace.act(WEB, Action.DELETE, emit=lambda _: None, purge=True)
+            await until(pilot, lambda: WEB not in app.feed.model.items)
+            await pilot.pause(1.0)
+            assert texts(screen) == ["one"]
+            wanted = profile("dev", CONTAINERS, {"container/web": FakeOptions(log=("two",))})
+            await workspace.apply(await workspace.plan(wanted), emit=lambda _: None)
+            await until(pilot, lambda: texts(screen) == ["one", "two"])
+    finally:
+        await workspace.aclose()
+
+
+async def test_where_nothing_can_be_watched(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Watch, directory: Path, *, writes: bool = False) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    async with files_of(paths) as (workspace, files):
+        files[WEB].write_text(stamped("one", 1))
+        async with logs_of(workspace, WEB) as (_, pilot, screen):
+            await until(pilot, lambda: texts(screen) == ["one"])
+            screen.hidden()
+            monkeypatch.setattr(Watch, "add", full)
+            screen.shown()
+            with files[WEB].open("a") as file:
+                file.write(stamped("two", 2))
+            await until(pilot, lambda: texts(screen) == ["one", "two"])
+            monkeypatch.undo()
 
 
 async def test_hostile_lines(paths: Paths) -> None:
@@ -201,6 +239,26 @@ async def test_it_is_followed_over_a_rotation(paths: Paths) -> None:
             await until(pilot, lambda: texts(screen) == ["one", "two"])
             log.write_text(stamped("3", 3))  # cut, and written anew
             await until(pilot, lambda: texts(screen)[-1] == "3")
+
+
+async def test_it_is_made_anew_while_it_is_looked_at(paths: Paths) -> None:
+    async with files_of(paths) as (workspace, files):
+        files[WEB].write_text(stamped("one", 1))
+        async with logs_of(workspace, WEB) as (app, pilot, screen):
+            await until(pilot, lambda: texts(screen) == ["one"])
+            await workspace.act(WEB, Action.DELETE, emit=lambda _: None, purge=True)
+            shutil.rmtree(files[WEB].parent, ignore_errors=True)
+            await until(pilot, lambda: WEB not in app.feed.model.items)
+            assert texts(screen) == ["one"]  # what was written can still be read
+            wanted = profile("dev", CONTAINERS, {})
+            await workspace.apply(await workspace.plan(wanted), emit=lambda _: None)
+            await until(pilot, lambda: WEB in app.feed.model.items)
+            files[WEB].parent.mkdir(parents=True, exist_ok=True)
+            files[WEB].write_text(stamped("two", 2))
+            await until(pilot, lambda: texts(screen) == ["two"])
+            with files[WEB].open("a") as file:
+                file.write(stamped("three", 3))
+            await until(pilot, lambda: texts(screen) == ["two", "three"])
 
 
 async def test_streams_times_levels_and_wrapping(paths: Paths) -> None:

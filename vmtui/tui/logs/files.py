@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,21 +65,19 @@ class FileLog:
             if piece.file.refresh() is Change.CUT:
                 self._pieces[at] = self._next(piece.file)
         self._find()
-        if before == {piece.begin: piece.end for piece in self._pieces}:
+        now = {piece.begin: piece.end for piece in self._pieces}
+        if before == now:
             return False
+        # Rows near what was the end of a file may be longer now; those of a file that is gone are nobody's.
+        certain = {begin: end - SLACK_BYTES for begin, end in before.items() if begin in now}
         for known in (self._lines, self._keys):
-            for start in [start for start in known if not self._settled(start, before)]:
+            for start in [start for start in known if start >= certain.get(start // APART * APART, 0)]:
                 del known[start]
         if not self.timed and self._pieces:
             newest = self._pieces[-1]
             self._marks.append((newest.end, time.time() if before else newest.file.modified_at))
             del self._marks[:-MARKS]
         return True
-
-    def _settled(self, start: int, before: Mapping[int, int]) -> bool:
-        """Whether a row that was known is still the same: it was not near the end of its file, which is still there."""
-        piece = self._piece(start)
-        return piece is not None and start + SLACK_BYTES < before.get(piece.begin, 0)
 
     def _next(self, file: LineFile) -> _Piece:
         self._numbers += 1

@@ -17,7 +17,7 @@ from vmtui.tui.logs.files import FileLog
 from vmtui.tui.logs.log import Log
 from vmtui.tui.logs.stream import KEPT_LINES, StreamLog
 
-GATHER_S = 0.05  # what comes together is looked at together
+GATHER_S = 0.1  # what comes together is looked at together
 POLL_S = 1.0  # where nothing can be watched
 
 
@@ -33,6 +33,8 @@ class Sources:
         self._opened, self._grown = opened, grown
         self._logs: dict[Ref, FileLog | StreamLog] = {}
         self._stirred = asyncio.Event()
+        self._over: set[Ref] = set()  # streams that came to their end: the resource was deleted
+        self._watched: dict[Path, tuple[int, int] | None] = {}  # None: not there yet
 
     @property
     def logs(self) -> dict[Ref, Log]:
@@ -50,6 +52,8 @@ class Sources:
 
     async def run(self) -> None:
         """Open what is not open yet, tell so, and follow all of it."""
+        self.faults.clear()
+        self._over.clear()
         await self._open()
         self._opened()
         self._stirred.set()
@@ -69,7 +73,6 @@ class Sources:
         for ref in self.refs:
             if ref in self._logs:
                 continue
-            self.faults.pop(ref, None)
             try:
                 source = await self._workspace.log_source(ref)
                 name = str(ref)
@@ -87,17 +90,34 @@ class Sources:
             await asyncio.sleep(GATHER_S)
 
     async def _watch(self) -> None:
-        """Directories, not files: a rotation makes new ones."""
+        """Directories, not files: a rotation makes new ones. One that is not there yet is waited for."""
         paths = {path for log in self._logs.values() if isinstance(log, FileLog) for path in log.paths}
+        self._watched = {path.parent: None for path in paths}
         with contextlib.ExitStack() as stack:
             try:
                 watch = stack.enter_context(contextlib.closing(Watch()))
-                for folder in {path.parent for path in paths}:
-                    watch.add(folder, writes=True)
+                while not self._add(watch):
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await self._stir(watch, paths)
             except OSError:
                 await self._poll()
-            self._stirred.set()
             await self._stir(watch, paths)
+
+    def _add(self, watch: Watch) -> bool:
+        """Whether all directories are watched now."""
+        for folder, identity in self._watched.items():
+            if identity is None and (found := _identity(folder)) is not None:
+                watch.add(folder, writes=True)
+                self._watched[folder] = found
+                self._stirred.set()
+        return None not in self._watched.values()
+
+    def misled(self) -> bool:
+        """Whether what is followed has been replaced by another: `run` has to be called again."""
+        return bool(self._over) or any(
+            identity not in (None, _identity(folder)) for folder, identity in self._watched.items()
+        )
 
     async def _stir(self, watch: Watch, paths: set[Path]) -> None:
         async with contextlib.aclosing(watch.changes()) as changes:  # type: ignore[type-var]
@@ -122,6 +142,15 @@ class Sources:
                     known = None
                     log.feed([line])
                     self._stirred.set()
+            self._over.add(ref)
         except (Fault, OSError) as error:
             self.faults[ref] = error
             self._opened()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

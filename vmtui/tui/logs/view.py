@@ -57,6 +57,7 @@ class LogView(Widget, can_focus=True):
         self._drawn: dict[tuple[int, int, int], list[Strip]] = {}
         self._look: tuple[object, ...] = ()
         self._frame: list[Shown] | None = None
+        self._bar_drawn = range(0)
 
     @property
     def palette(self) -> Palette:
@@ -88,10 +89,10 @@ class LogView(Widget, can_focus=True):
         before, self._frame = self._frame, None
         now = self.lines()
         same = bool(now) and before is not None and len(before) == len(now)
-        if same and all(old.strip is new.strip for old, new in zip(before or (), now, strict=True)):
-            self.refresh(Region(self.size.width - 1, 0, 1, self.size.height))
-        else:
+        if not same or any(old.strip is not new.strip for old, new in zip(before or (), now, strict=True)):
             self.refresh()
+        elif self._bar_rows() != self._bar_drawn:
+            self.refresh(Region(self.size.width - 1, 0, 1, self.size.height))
         self.post_message(self.Moved())
 
     def lines(self) -> list[Shown]:
@@ -280,12 +281,15 @@ class LogView(Widget, can_focus=True):
 
     def _bar(self, y: int) -> Segment:
         """Where in all of it the screen is."""
-        lines = self.lines()
-        height = self.size.height
+        self._bar_drawn = rows = self._bar_rows()
+        glyphs = self.palette.glyphs
+        return Segment((glyphs.bar[0] if y in rows else glyphs.vertical) if rows else " ", self.palette.dim)
+
+    def _bar_rows(self) -> range:
+        """The rows of the bar that stand for what is in sight; none if that is everything."""
+        lines, height = self.lines(), self.size.height
         begin, end = self.merge.share(lines[0].row.before), self.merge.share(lines[-1].row.after)
         if begin <= 0 and end >= 1:
-            return Segment(" ")
+            return range(0)
         first = min(height - 1, int(begin * height))
-        last = max(first, min(height - 1, int(end * height)))
-        glyphs = self.palette.glyphs
-        return Segment(glyphs.bar[0] if first <= y <= last else glyphs.vertical, self.palette.dim)
+        return range(first, max(first, min(height - 1, int(end * height))) + 1)

@@ -161,7 +161,7 @@ class LogsScreen(PanelScreen):
             return
         self._say_title()
         self._grown()
-        if self._sources is not None and changes.structural:  # its directory may be another one now
+        if self._sources is not None and (self._sources.faults or self._sources.misled()):
             self._keep_current(self._sources)
 
     # What is said
