@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from bench import console, containers, panel, planning, startup
+from bench import console, containers, logs, panel, planning, startup
 from bench.measure import Row, table
 
 
 def main() -> None:
     rows: list[Row] = []
-    for part in (startup, planning, containers, panel, console):
+    for part in (startup, planning, containers, panel, console, logs):
         for row in part.rows():
             print(f"  {row.what}: {row.ours}", file=sys.stderr)
             rows.append(row)
