@@ -408,7 +408,11 @@ async def test_any_size_is_usable(workspace: Workspace, size: tuple[int, int]) -
 
 async def test_read_only_saves_nothing(workspace: Workspace, file: Path) -> None:
     async with panel_of(workspace, read_only=True) as (app, pilot):
-        screen = await editing(pilot, app)
+        app.open_edit(WEB)
+        assert app.screen is app.home
+        screen = EditScreen(WEB)
+        app.show(screen)
+        await formed(pilot, screen)
         line(screen, "user").focus()
         await pilot.press(*"me", "ctrl+s")
         await until(pilot, lambda: any("read-only" in notice.text for notice in app.notices))

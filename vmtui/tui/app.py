@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import time
@@ -50,6 +51,8 @@ VIEWS = {  # name → the class, imported when it is first shown
 HISTORY = 20
 NOTICES_KEPT = 500
 DEMO_SIZE = 40
+MOUNT_S = 1.0  # a screen is there in a few hundredths
+ASKING_TURNS = 10  # of the loop: what starts work has asked its question by then
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -66,7 +69,8 @@ class Panel(App[None]):
     TITLE = "vmtui"
     ENABLE_COMMAND_PALETTE = False
     CSS: ClassVar[str] = """
-    Toast { max-width: 80; }
+    ToastRack { dock: top; align: right top; margin: 1 0 0 0; }
+    Toast { max-width: 80; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", id="help", priority=False),
@@ -117,6 +121,7 @@ class Panel(App[None]):
         self.failed: Fault | None = None
         self.next_demo: int | None = None  # set on leaving: open the demo instead
         self.notices: list[Notice] = []
+        self.noted: Callable[[], None] | None = None  # called when another was added
         self._home = home
         self._settings = settings
         self._problems: list[str] = []
@@ -212,10 +217,15 @@ class Panel(App[None]):
     def say(self, text: str, severity: str = "information") -> None:
         """A toast, and a line in the list of notices. Outside text is cleaned here."""
         shown = plain(text, 400)
-        self.notices.append(Notice(time.time(), severity, shown))
-        del self.notices[:-NOTICES_KEPT]
+        self._note(severity, shown)
         level = severity if severity in ("warning", "error") else "information"
         self.notify(shown, severity=level, markup=False, timeout=6)  # type: ignore[arg-type]
+
+    def _note(self, severity: str, text: str) -> None:
+        self.notices.append(Notice(time.time(), severity, text))
+        del self.notices[:-NOTICES_KEPT]
+        if self.noted is not None:
+            self.noted()
 
     def fail(self, error: BaseException, doing: str = "") -> None:
         """An error as a dialog: cause, details, the next step."""
@@ -223,16 +233,24 @@ class Panel(App[None]):
         from vmtui.tui.screens.dialogs import ErrorDialog
 
         error = told(error, self._workspace.store.path if self._workspace is not None else None)
-        self.notices.append(Notice(time.time(), "error", plain(f"{doing}: {error}" if doing else str(error), 400)))
+        self._note("error", plain(f"{doing}: {error}" if doing else str(error), 400))
         self.push_screen(ErrorDialog(error, doing))
 
     async def ask(self, dialog: Screen[R]) -> R:
         """Show a dialog and wait for its answer. Only in a worker."""
         return await self.push_screen_wait(dialog)
 
+    async def until_asked(self, work: Worker[None]) -> None:
+        """Let work begin, so that what is typed ahead finds the question that it asks."""
+        before = self.screen
+        for _ in range(ASKING_TURNS):
+            if work.is_finished or self.screen is not before:
+                return
+            await asyncio.sleep(0)
+
     def copy(self, text: str) -> None:
         """To the terminal's clipboard, by OSC 52."""
-        self.copy_to_clipboard(plain(text, 100_000) if "\n" not in text else text)
+        self.copy_to_clipboard(plain(text, 100_000) if "\n" not in text else text.encode(errors="replace").decode())
         self.say(f"copied {text.splitlines()[0] if text else ''}")
 
     def standing(self) -> str:
@@ -449,15 +467,24 @@ class Panel(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and not event.is_forwarded:
+            await self._screen_made()
             self._meant_for[event] = self.focused or self.screen
         await super().on_event(event)
 
     async def _on_key(self, event: events.Key) -> None:
         """A key that was typed ahead belongs to the field that has opened since, not to the list's bindings."""
+        await self._screen_made()
         now = self.focused or self.screen
-        if self._meant_for.get(event, now) is not now and now.check_consume_key(event.key, event.character):
+        if self._meant_for.get(event, now) is not now and now.check_consume_key("a", "a"):
             event.prevent_default()  # else Textual calls the base's handler by itself
             now._forward_event(events.Key(event.key, event.character))
+
+    async def _screen_made(self) -> None:
+        """A question that has just been asked has its fields and its focus then."""
+        if not self.screen.is_mounted:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MOUNT_S):
+                    await self.screen._mounted_event.wait()
 
     def action_help(self) -> None:
         from vmtui.tui.screens.help import HelpScreen
@@ -465,11 +492,11 @@ class Panel(App[None]):
         self.push_screen(HelpScreen())
 
     async def action_quit(self) -> None:
-        self.leave()
+        await self.until_asked(self.leave())
 
     @work(group="leave", exclusive=True, exit_on_error=False)
-    async def leave(self) -> None:
-        """End the panel; if something is unfinished, only when the user says so."""
+    async def leave(self, demo: int | None = None) -> None:
+        """End the panel, for a `demo` of that size if given; what is unfinished only if the user says so."""
         from vmtui.tui.screens.dialogs import Confirm
 
         screens = dict.fromkeys((*self._trail, *self._views.values()))
@@ -477,6 +504,7 @@ class Panel(App[None]):
         if not unfinished or await self.ask(Confirm("leave vmtui?", list(unfinished.values()), "Leave")):
             for screen in unfinished:
                 await screen.break_off()
+            self.next_demo = demo
             self.exit()
 
     def action_theme(self) -> None:
@@ -486,8 +514,7 @@ class Panel(App[None]):
 
     def action_demo(self) -> None:
         """Leave this workspace as it is, and show made-up resources."""
-        self.next_demo = DEMO_SIZE
-        self.exit()
+        self.leave(DEMO_SIZE)
 
     def action_mouse(self) -> None:
         """Without the mouse the terminal's own selection works."""

@@ -15,6 +15,7 @@ from vmtui.tui.palette import Palette
 from vmtui.tui.text import plain
 
 SPARK = 5  # cells of a sparkline
+NAME_LEAST = 4  # a list without names is none
 ORDER = {phase: number for number, phase in enumerate((
     Phase.BROKEN, Phase.EXITED, Phase.PAUSED, Phase.RUNNING, Phase.STOPPED, Phase.AVAILABLE, Phase.ABSENT,
 ))}  # fmt: skip
@@ -187,12 +188,14 @@ def choose(width: int, wanted: Sequence[str] = (), without: str = "") -> list[tu
     names = [name for name in wanted if name in COLUMNS] or [name for name in COLUMNS if name != without]
     room = width - 1
     chosen: list[Column] = []
+    widths: dict[str, int] = {}
     for column in sorted((COLUMNS[name] for name in names), key=lambda column: column.weight):
-        if column.width + 1 <= room:
+        least = NAME_LEAST if column.name == "name" else column.width
+        if least + 1 <= room:
             chosen.append(column)
-            room -= column.width + 1
+            widths[column.name] = min(column.width, room - 1)
+            room -= widths[column.name] + 1
     chosen.sort(key=lambda column: names.index(column.name))
-    widths = {column.name: column.width for column in chosen}
     for name in ("name", "problem", "profile"):
         if name in widths and room > 0:
             more = min(room, COLUMNS[name].grows)

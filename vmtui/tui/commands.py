@@ -95,11 +95,8 @@ def _verb(name: str) -> Run:
     def run(panel: Panel, words: list[str]) -> None:
         statuses = [item.status for item in panel.feed.model.items.values()]
         refs = [panel.workspace.resolve(word, statuses) for word in words]
-        if refs:
-            chosen = [panel.feed.model.items[ref].status for ref in refs if ref in panel.feed.model.items]
-            panel.home.act_on(VERBS[name], chosen)
-        else:
-            panel.home.action_act(name)
+        items = panel.feed.model.items
+        panel.home.act(name, [items[ref].status for ref in refs if ref in items] if refs else None)
 
     return run
 

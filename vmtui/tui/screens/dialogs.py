@@ -8,15 +8,18 @@ from typing import ClassVar, TypeVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from vmtui.core.errors import Fault
 from vmtui.tui.text import safe, safe_lines
+from vmtui.tui.widgets.textline import TextLine
 
 R = TypeVar("R")
-MAX_LINES = 200
+MAX_LINES = 20_000
+TINY = Size(44, 12)  # smaller than this: no frame
 
 
 class Dialog(ModalScreen[R]):
@@ -27,17 +30,23 @@ class Dialog(ModalScreen[R]):
     Dialog > Vertical { width: 80%; max-width: 100; min-width: 36; height: auto; max-height: 90%;
         background: $panel; border: round $primary; padding: 0 1; }
     Dialog #heading { text-style: bold; color: $accent; height: auto; }
-    Dialog VerticalScroll { height: auto; max-height: 20; scrollbar-size: 1 1; }
+    Dialog VerticalScroll { height: auto; scrollbar-size: 1 1; }
     Dialog #lines { height: auto; }
     Dialog #wrong { color: $error; height: auto; }
     Dialog Horizontal { height: auto; align-horizontal: right; }
     Dialog Button { margin-left: 1; }
     Dialog Input { height: auto; }
+    Dialog.tiny > Vertical { width: 100%; min-width: 0; max-height: 100%; border: none; padding: 0; }
+    Dialog.tiny Button { min-width: 6; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="dialog-cancel"),
         Binding("left,up", "app.focus_previous", "Previous", show=False, id="dialog-previous"),
         Binding("right,down", "app.focus_next", "Next", show=False, id="dialog-next"),
+        Binding("pagedown", "scroll(1)", "Page down", show=False, id="dialog-page-down"),
+        Binding("pageup", "scroll(-1)", "Page up", show=False, id="dialog-page-up"),
+        Binding("ctrl+home", "scroll(-1000)", "First", show=False, id="dialog-first"),
+        Binding("ctrl+end", "scroll(1000)", "Last", show=False, id="dialog-last"),
     ]
 
     def __init__(self, title: str, lines: Sequence[str] = ()) -> None:
@@ -58,6 +67,21 @@ class Dialog(ModalScreen[R]):
 
     def answers(self) -> ComposeResult:
         yield from ()
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < TINY.width or self.size.height < TINY.height, "tiny")
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        """The lines have what the title and the answers leave, which are always in sight."""
+        for lines in self.query(VerticalScroll):
+            box = self.query_one(Vertical)
+            most = self.size.height if self.has_class("tiny") else self.size.height * 9 // 10 - 2
+            lines.styles.max_height = max(1, most - sum(w.outer_size.height for w in box.children if w is not lines))
+
+    def action_scroll(self, pages: int) -> None:
+        for lines in self.query(VerticalScroll):
+            lines.scroll_to(y=lines.scroll_y + pages * max(1, lines.size.height), animate=False, immediate=True)
 
     def action_cancel(self) -> None:
         self.dismiss(None)
@@ -81,7 +105,7 @@ class Confirm(Dialog[bool]):
             yield Button(safe(self._verb, longest=60), id="go", variant="warning", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#cancel").focus()
+        self.set_focus(self.query_one("#cancel"))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id == "go")
@@ -111,11 +135,11 @@ class Ask(Dialog[str | None]):
         self._placeholder = placeholder
 
     def answers(self) -> ComposeResult:
-        yield Input(self._value, placeholder=self._placeholder, compact=True)
+        yield TextLine(self._value, placeholder=self._placeholder, compact=True)
         yield Static("", id="wrong", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._problem(event.value)
@@ -127,6 +151,7 @@ class Ask(Dialog[str | None]):
     def _problem(self, value: str) -> str:
         wrong = self._check(value) if self._check else ""
         self.query_one("#wrong", Static).update(safe(wrong))
+        self.call_after_refresh(self._fit)
         return wrong
 
 
@@ -183,13 +208,26 @@ class ErrorDialog(Dialog[None]):
         if self.hint:
             yield Static(safe(f"next: {self.hint}", longest=400), id="hint", markup=False)
         with Horizontal():
+            if self.hint:
+                yield Button("Copy (c)", id="copy", compact=True)
             yield Button("Close", id="close", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#close").focus()
 
-    def on_button_pressed(self) -> None:
-        self.dismiss(None)
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "copy":
+            self.action_copy()
+        else:
+            self.dismiss(None)
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self.hint)
+        copy(self, self.hint)
+
+
+def copy(dialog: ModalScreen[R], text: str) -> None:
+    """To the clipboard, which is said."""
+    from vmtui.tui.app import Panel
+
+    if text and isinstance(dialog.app, Panel):
+        dialog.app.copy(text)

@@ -9,6 +9,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.worker import Worker
 
 from vmtui.core.lifecycle import Action
 from vmtui.core.resource import Kind, Ref, Status
@@ -119,10 +120,10 @@ class ResourcesScreen(PanelScreen):
             return
         self.hidden()
         feed = self.panel.feed
-        if self.listing.view.model is not feed.model:
+        self.listing.view.model = feed.model
+        if not self.query("#jobs"):
             from vmtui.tui.widgets.jobs import JobList
 
-            self.listing.view.model = feed.model
             self.mount(JobList(self.panel.acts, self.panel.palette), before="#footer")
         self._ends = [feed.subscribe(self._changed), feed.look_at(self._looked_at)]
         self.listing.rebuild()
@@ -198,6 +199,10 @@ class ResourcesScreen(PanelScreen):
     def _labels(self, ref: Ref) -> dict[str, str]:
         desired = self.workspace.applied(ref)
         return {} if desired is None else dict(desired.spec.labels)
+
+    def unfinished(self) -> str:
+        going_on = [job.title for job in self.panel.acts.jobs if not job.ended] if self.panel.ready else []
+        return f"{', '.join(going_on)} {'is' if len(going_on) == 1 else 'are'} still going on" if going_on else ""
 
     def back(self) -> bool:
         if self.panel.ready and self.panel.acts.dismiss_ended():
@@ -390,12 +395,17 @@ class ResourcesScreen(PanelScreen):
         where = f": {heading.name} is a group, space marks all of it" if heading is not None else ""
         self.panel.say(f"nothing is selected{where}", "warning")
 
-    def action_act(self, verb: str) -> None:
-        chosen = [item.status for item in self.listing.chosen()]
-        if not chosen:
-            self._say_nothing_selected()
-        elif self.panel.ready:
-            self.act_on(VERBS[verb], chosen)
+    async def action_act(self, verb: str) -> None:
+        if (begun := self.act(verb)) is not None:
+            await self.panel.until_asked(begun)
+
+    def act(self, verb: str, statuses: list[Status] | None = None) -> Worker[None] | None:
+        """Begin to act on these, or on what is chosen."""
+        chosen = [item.status for item in self.listing.chosen()] if statuses is None else statuses
+        if chosen and self.panel.ready:
+            return self.act_on(VERBS[verb], chosen)
+        self._say_nothing_selected()
+        return None
 
     @work(group="act", exit_on_error=False)
     async def act_on(self, verb: Action, statuses: list[Status]) -> None:

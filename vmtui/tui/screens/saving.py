@@ -19,7 +19,7 @@ from vmtui.engine import compose, registry
 from vmtui.host.files import in_words
 from vmtui.profile import write
 from vmtui.tui.acts import READ_ONLY
-from vmtui.tui.screens.dialogs import Ask, Confirm, Dialog
+from vmtui.tui.screens.dialogs import Ask, Confirm, Dialog, copy
 
 if TYPE_CHECKING:
     from vmtui.tui.app import Panel
@@ -49,7 +49,7 @@ class TextDialog(Dialog[None]):
             self.dismiss(None)
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self._text)
+        copy(self, self._text)
 
 
 def toml_of_act(panel: Panel, action: Action, before: Desired[Any] | None, ref: Ref) -> str:

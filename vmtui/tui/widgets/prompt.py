@@ -14,9 +14,10 @@ from textual.widgets import Input, Static
 from vmtui.core.errors import Fault
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.text import safe
+from vmtui.tui.widgets.textline import TextLine
 
 
-class Line(Input):
+class Line(TextLine):
     """What is typed after Enter, faster than the prompt closes, goes to where the focus is then."""
 
     ended = False
@@ -32,8 +33,7 @@ class Line(Input):
             assert isinstance(prompt, Prompt)
             prompt.accepted(self.value)
             return
-        focused = self.screen.focused
-        (focused if focused not in (None, self) else self.screen)._forward_event(events.Key(event.key, event.character))
+        self.app.post_message(events.Key(event.key, event.character))
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return not self.ended and super().check_consume_key(key, character)
@@ -50,6 +50,8 @@ class Prompt(Horizontal):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", id="prompt-cancel"),
+        Binding("tab", "complete", "Complete", id="prompt-complete", show=False),
+        Binding("shift+tab", "stay", id="prompt-stay", show=False),  # else it would leave the line open behind it
     ]
 
     def __init__(self, screen: PanelScreen, sign: str, value: str, suggester: Suggester | None = None) -> None:
@@ -90,6 +92,15 @@ class Prompt(Horizontal):
 
     def left(self) -> None:
         """Escape."""
+
+    def action_complete(self) -> None:
+        """Take what is suggested."""
+        line = self.query_one(Input)
+        line.cursor_position = len(line.value)
+        line.action_cursor_right()
+
+    def action_stay(self) -> None:
+        """The focus does not go round."""
 
     def action_leave(self) -> None:
         self.left()
