@@ -110,6 +110,7 @@ async def test_a_slow_act_does_not_fail_those_beside_it(workspace: Workspace, sc
         script.on(Action.STOP, Effect(hang_s=4.0), ref=GUEST)
         await pilot.press("asterisk", "x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "cannot stop disk/data: its backend has no stop" in shown(app)
         await pilot.press("y")
         await until(pilot, lambda: phase(app, WEB) is phase(app, HELLO) is Phase.STOPPED)  # beside it, not after
         assert phase(app, GUEST) is Phase.RUNNING

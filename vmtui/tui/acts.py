@@ -107,25 +107,27 @@ class Acts:
         """Ask if it has to be asked, then do exactly what was shown. In a worker."""
         refused = [(status.ref, why) for status in statuses if (why := self.why_not(status, action)) is not None]
         fit = [status for status in statuses if self.why_not(status, action) is None]
-        for ref, why in refused[:REFUSALS]:
-            self._panel.say(f"cannot {action} {ref.short}: {why}", "warning")
-        if len(refused) > REFUSALS:
-            self._panel.say(f"cannot {action}: and {len(refused) - REFUSALS} more", "warning")
-        if fit and await self._agreed(action, fit):
+        told = [f"cannot {action} {ref.short}: {why}" for ref, why in refused]
+        if not fit or (action is not Action.DELETE and action not in ASKS):
+            for text in told[:REFUSALS]:
+                self._panel.say(text, "warning")
+            if len(told) > REFUSALS:
+                self._panel.say(f"cannot {action}: and {len(told) - REFUSALS} more", "warning")
+        if fit and await self._agreed(action, fit, told):
             await self.carry_out(action, [status.ref for status in fit])
 
-    async def _agreed(self, action: Action, statuses: Sequence[Status]) -> bool:
+    async def _agreed(self, action: Action, statuses: Sequence[Status], left_out: Sequence[str]) -> bool:
         names = [str(status.ref) for status in statuses]
         one = names[0] if len(names) == 1 else f"{len(names)} resources"
         if action is Action.DELETE:
             lines = [_loss(status) for status in statuses]
             total = sum(status.size_bytes or 0 for status in statuses if status.ref.kind is Kind.DISK)
             if total:
-                lines.append(f"{total} bytes of data are lost for good")
+                lines.insert(0, f"{total} bytes of data are lost for good")
             word = statuses[0].ref.name if len(statuses) == 1 else f"delete {len(statuses)}"
-            return await self._panel.ask(TypeName(f"delete {one}?", lines, word)) is not None
+            return await self._panel.ask(TypeName(f"delete {one}?", [*lines, *left_out], word)) is not None
         if action in ASKS:
-            lines = [f"{status.ref}  {status.phase}" for status in statuses]
+            lines = [*(f"{status.ref}  {status.phase}" for status in statuses), *left_out]
             agreed: bool = await self._panel.ask(Confirm(f"{action} {one}?", lines, str(action).capitalize()))
             return agreed
         return True

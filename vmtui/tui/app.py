@@ -69,8 +69,8 @@ class Panel(App[None]):
     TITLE = "vmtui"
     ENABLE_COMMAND_PALETTE = False
     CSS: ClassVar[str] = """
-    ToastRack { dock: top; align: right top; margin: 1 0 0 0; }
-    Toast { max-width: 80; margin: 1 0 0 0; }
+    ToastRack { margin-bottom: 2; }
+    Toast { max-width: 90%; margin: 1 0 0 0; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", id="help", priority=False),

@@ -68,6 +68,9 @@ class Dialog(ModalScreen[R]):
     def answers(self) -> ComposeResult:
         yield from ()
 
+    def on_screen_resume(self) -> None:
+        self.app.clear_notifications()  # they would lie over the question; the list of messages has them
+
     def on_resize(self) -> None:
         self.set_class(self.size.width < TINY.width or self.size.height < TINY.height, "tiny")
         self.call_after_refresh(self._fit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets._toast import ToastRack
 
 from vmtui.tui.acts import Acts, Job
 from vmtui.tui.palette import Palette
@@ -12,6 +13,7 @@ from vmtui.tui.text import plain
 
 LINES = 6
 BAR = 12
+BELOW = 2  # the footer, and a prompt: toasts stay above them
 
 
 class JobList(Widget):
@@ -40,6 +42,8 @@ class JobList(Widget):
             of = self._of(job)[: LINES - len(self._lines)]
             self._lines = of + self._lines
         self.styles.height = len(self._lines)
+        for toasts in self.screen.query(ToastRack):
+            toasts.styles.margin = (0, 0, BELOW + len(self._lines), 0)
         self.refresh()
 
     def _of(self, job: Job) -> list[list[Segment]]:
