@@ -19,6 +19,7 @@ from vmtui.tui.forms.fields import Field, Path, Shape
 from vmtui.tui.palette import Palette
 from vmtui.tui.screens.dialogs import Choose
 from vmtui.tui.text import plain
+from vmtui.tui.widgets.textline import TextLine
 
 LINES_SHOWN = 6
 
@@ -60,7 +61,7 @@ class Words(Suggester):
         return None if found is None or not start else f"{before}{comma}{word[: len(word) - len(start)]}{found}"
 
 
-class LineEditor(Input):
+class LineEditor(TextLine):
     """One line; what is offered is suggested while it is typed."""
 
     def __init__(self, field: Field, text: str, offers: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from vmtui.tui.profiles.lines import Said
 from vmtui.tui.screens.dialogs import Ask, Dialog
 from vmtui.tui.screens.sheet import Pages
 from vmtui.tui.text import safe
+from vmtui.tui.widgets.textline import TextLine
 
 
 class Review(Dialog[str | None]):
@@ -82,7 +83,7 @@ class AskPath(Ask):
         super().__init__(title, value, check)
 
     def answers(self) -> ComposeResult:
-        yield Input(self._value, suggester=Files(), compact=True, select_on_focus=False)
+        yield TextLine(self._value, suggester=Files(), compact=True, select_on_focus=False)
         yield Static("", id="wrong", markup=False)
         yield Static("", id="choices", markup=False)
 

@@ -18,6 +18,7 @@ from vmtui.core.query import KEYS
 from vmtui.profile import settings
 from vmtui.tui.text import plain, safe
 from vmtui.tui.widgets.lines import LineView
+from vmtui.tui.widgets.textline import TextLine
 
 MOST_FOR_KEYS = 18  # cells
 SHORT = 16  # lines of a terminal that has room for nothing but the list
@@ -139,7 +140,7 @@ class HelpScreen(ModalScreen[None]):
         below = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
         with Vertical():
             yield Static("Keys", id="heading", markup=False)
-            yield Input(placeholder="search", compact=True)
+            yield TextLine(placeholder="search", compact=True)
             yield HelpList(groups(below))
             yield Static(
                 safe(f"other keys: [keys] in {settings.path()}, by the names at the right"), id="foot", markup=False
