@@ -189,7 +189,8 @@ class FakeMachine(FakeWorkload[W]):
             raise effect.error
         spec = self._spec(entry)
         environment = tuple({**spec.environment, **dict(request.environment)}.items())
-        session = Session(replace(request, environment=environment), spec.hostname or ref.name, entry.behaviour.greeting)
+        inside = replace(request, environment=environment)
+        session = Session(inside, spec.hostname or ref.name, entry.behaviour.greeting)
         sessions = self._sessions.setdefault(ref, [])
         sessions[:] = [other for other in sessions if not other.ended]
         sessions.append(session)
