@@ -17,12 +17,15 @@ from vmtui.backends.fake.script import Effect, Script
 from vmtui.core.errors import NotPermitted, OperationFailed
 from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.resource import Kind, Ref
+from vmtui.engine import registry
 from vmtui.engine.workspace import Workspace
 from vmtui.host.paths import Paths
+from vmtui.profile import load
 from vmtui.profile.settings import Settings
 from vmtui.tui.app import Panel
 from vmtui.tui.commands import COMMANDS, EARLY, execute
-from vmtui.tui.screens.dialogs import Confirm, ErrorDialog, TypeName
+from vmtui.tui.screens.dialogs import Choose, Confirm, ErrorDialog, TypeName
+from vmtui.tui.screens.edit import EditScreen
 
 WEB = Ref("dev", Kind.CONTAINER, "web")
 GUEST = Ref("dev", Kind.VM, "guest")
@@ -433,3 +436,44 @@ async def test_odd_text_can_be_copied(workspace: Workspace) -> None:
         app.copy("two lines\n\ud800")
         await pilot.pause()
         assert said(app, "copied a lone")
+
+
+# From view to view
+
+
+async def test_a_view_with_unsaved_edits_is_not_forgotten(paths: Paths, tmp_path: Path) -> None:
+    file = tmp_path / "dev.toml"
+    file.write_text('[container.web]\nbackend = "fake"\nimage = "docker://docker.io/library/nginx:1"\n')
+    workspace = open_fakes(paths)
+    await workspace.apply(await workspace.plan(load.load(file, registry.option_types)), emit=lambda _: None)
+    async with panel_of(workspace) as (app, pilot):
+        app.open_edit(WEB)
+        await until(pilot, lambda: isinstance(app.screen, EditScreen))
+        edit = app.screen
+        assert isinstance(edit, EditScreen)
+        await until(pilot, lambda: edit.subject is not None)
+        assert edit.subject is not None
+        edit.subject.draft.type(("image",), "oci:other")
+        app.action_history(-1)
+        app.action_view("map")
+        for _ in range(30):
+            app.action_view("events" if app.screen is app.home else "resources")
+        await pilot.pause()
+        assert edit.unfinished()
+        for _ in range(20):
+            app.action_history(-1)
+            if app.screen is edit:
+                break
+        assert app.screen is edit
+    await workspace.aclose()
+
+
+async def test_a_view_that_was_left_for_good_is_not_in_the_history(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.home)
+        for key in ("left_square_bracket", "minus"):
+            await pilot.press(key)
+            assert app.screen is app.home, key

@@ -269,15 +269,24 @@ class Panel(App[None]):
         return self._views[name]
 
     def show(self, screen: PanelScreen) -> None:
-        """Go to a view; what was ahead in the history is forgotten."""
+        """Go to a view; what was ahead in the history is forgotten, but for what is unfinished."""
         if self._trail and self._trail[self._at] is screen:
             return
+        ahead = self._trail[self._at + 1 :]
         del self._trail[self._at + 1 :]
+        self._trail += [each for each in ahead if each is not screen and each.unfinished()]
         self._trail.append(screen)
-        while len(self._trail) > HISTORY:
-            self._trail.pop(0)
+        for each in self._trail[: max(0, len(self._trail) - HISTORY)]:
+            if not each.unfinished() or each in self._trail[-HISTORY:]:
+                self._trail.remove(each)
         self._at = len(self._trail) - 1
         self._switch(screen)
+
+    def done_with(self, screen: PanelScreen) -> None:
+        """Home from a view that the history is not to lead to any more."""
+        self.show(self.home)
+        self._trail = [each for each in self._trail if each is not screen]
+        self._at = len(self._trail) - 1
 
     def _switch(self, screen: PanelScreen) -> None:
         name = f"view-{id(screen)}"

@@ -109,7 +109,7 @@ class EditScreen(PanelScreen):
 
     def _leave(self) -> None:
         self.subject = None
-        self.panel.show(self.panel.home)
+        self.panel.done_with(self)
 
     def unfinished(self) -> str:
         return f"what was typed for {self.subject.draft.ref} is not saved" if self.subject and self.unsaved else ""
@@ -154,15 +154,17 @@ class EditScreen(PanelScreen):
         """The profile with what is filled in and its text; all that is wrong is shown."""
         assert self.subject is not None
         subject = self.subject
-        profile, self.wrong = await asyncio.to_thread(
+        profile, wrong = await asyncio.to_thread(
             subject.draft.checked, subject.text, subject.path, registry.option_types
         )
         try:
             text = await asyncio.to_thread(subject.draft.written, subject.text)
         except Fault as error:
-            text, self.wrong = subject.text, {GENERAL: str(error), **self.wrong}
-        self._say_wrong()
-        self._show_preview(text)
+            text, wrong = subject.text, {GENERAL: str(error), **wrong}
+        if self.subject is subject:  # else the form was left meanwhile
+            self.wrong = wrong
+            self._say_wrong()
+            self._show_preview(text)
         return profile, text
 
     def _say_wrong(self) -> None:
