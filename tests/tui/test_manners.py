@@ -477,3 +477,26 @@ async def test_a_view_that_was_left_for_good_is_not_in_the_history(workspace: Wo
         for key in ("left_square_bracket", "minus"):
             await pilot.press(key)
             assert app.screen is app.home, key
+
+
+# Filters and settings
+
+
+async def test_a_filter_that_cannot_be_read_stays_open(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        await pilot.press("slash", *"state:foo", "enter")
+        await until(pilot, lambda: "there is no state 'foo'" in shown(app))
+        await pilot.press(*["backspace"] * 3, *"running", "enter")
+        await until(pilot, lambda: app.focused is app.home.listing)
+        assert app.home.listing.view.total == 3
+
+
+async def test_many_wrong_settings_are_one_toast(workspace: Workspace) -> None:
+    wrong = Settings(theme="vmtui-dark", ascii=False, keys={f"no-such-{number}": "x" for number in range(9)})
+    app = Panel(workspace, settings=wrong)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "9 things are wrong" in shown(app))
+        assert shown(app).count("▌") <= 2
+        execute(app, "messages")
+        await until(pilot, lambda: "no-such-8" in shown(app))
+        assert "▌" not in shown(app)

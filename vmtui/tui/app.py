@@ -50,6 +50,7 @@ VIEWS = {  # name → the class, imported when it is first shown
 }
 HISTORY = 20
 NOTICES_KEPT = 500
+TOASTS = 2  # at once
 DEMO_SIZE = 40
 MOUNT_S = 1.0  # a screen is there in a few hundredths
 ASKING_TURNS = 10  # of the loop: what starts work has asked its question by then
@@ -218,6 +219,8 @@ class Panel(App[None]):
         """A toast, and a line in the list of notices. Outside text is cleaned here."""
         shown = plain(text, 400)
         self._note(severity, shown)
+        if self.noted is not None:
+            return  # the list is being looked at
         level = severity if severity in ("warning", "error") else "information"
         self.notify(shown, severity=level, markup=False, timeout=6)  # type: ignore[arg-type]
 
@@ -588,8 +591,15 @@ class Panel(App[None]):
         from vmtui.tui import keys
 
         lost = themes.unknown(self.settings.theme, self.available_themes)
-        for problem in (*self._problems, *wrong, *lost, *keys.apply(self, self.settings)):
-            self.say(problem, "warning")
+        self._say_wrong([*self._problems, *wrong, *lost, *keys.apply(self, self.settings)])
+
+    def _say_wrong(self, problems: Sequence[str]) -> None:
+        """What is wrong with settings and themes. Many toasts would hide the list."""
+        many = len(problems) > TOASTS
+        for problem in problems:
+            self._note("warning", plain(problem, 400)) if many else self.say(problem, "warning")
+        if many:
+            self.say(f"{len(problems)} things are wrong with settings and themes: :messages has them", "warning")
 
     async def on_unmount(self) -> None:
         if self._sessions is not None:

@@ -72,6 +72,7 @@ class NoticesScreen(PanelScreen):
         return self.query_one(NoticeList)
 
     def shown(self) -> None:
+        self.panel.clear_notifications()
         self.panel.noted = self._noted
         self.listing.focus()
         self._noted()

@@ -119,15 +119,22 @@ class FilterPrompt(Prompt):
         super().__init__(screen, "/", self._before)
 
     def typed(self, text: str) -> None:
+        self._read(text)
+
+    def _read(self, text: str) -> bool:
         try:
             self._screen.filter_changed(text)
-            self.complain("")
         except Fault as fault:
             self.complain(f"{fault}{f': {fault.hint}' if fault.hint else ''}")
+            return False
+        self.complain("")
+        return True
 
     def accepted(self, text: str) -> None:
-        self.typed(text)
-        self.close()
+        if self._read(text):
+            self.close()
+        else:
+            self.query_one(Line).ended = False  # it stays, with what is wrong
 
     def left(self) -> None:
         self._screen.filter_changed(self._before)
