@@ -39,6 +39,9 @@ def _front_end(argv: list[str]) -> int:
 
 
 def _panel(*, read_only: bool = False, demo: int | None = None) -> int:
+    import gc
+
+    gc.disable()  # until the panel is there: what is imported and made now stays
     from vmtui.headless import exit_codes
     from vmtui.host.faults import Fault
     from vmtui.tui import app

@@ -204,14 +204,16 @@ def choose(width: int, wanted: Sequence[str] = (), without: str = "") -> list[tu
     return [(column, widths[column.name]) for column in chosen]
 
 
-def cells(item: Item, columns: Sequence[tuple[Column, int]], palette: Palette) -> list[Segment]:
-    """One line of the list, before the mark at its left."""
-    segments = []
-    for column, width in columns:
-        text, style = column.cell(item, palette)
-        segments.append(Segment(fit(text, width, palette.glyphs.more), style))
-        segments.append(Segment(" "))
-    return segments
+def segments(cells: Sequence[Cell], columns: Sequence[tuple[Column, int]], more: str) -> list[Segment]:
+    """One line of the list, without the mark at its left: a segment for each run of one style."""
+    drawn: list[Segment] = []
+    for (text, style), (_, width) in zip(cells, columns, strict=True):
+        shown = f"{fit(text, width, more)} "
+        if drawn and (not text or style == drawn[-1].style):
+            drawn[-1] = Segment(drawn[-1].text + shown, drawn[-1].style)
+        else:
+            drawn.append(Segment(shown, style))
+    return drawn
 
 
 def fit(text: str, width: int, more: str) -> str:

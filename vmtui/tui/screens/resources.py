@@ -154,11 +154,7 @@ class ResourcesScreen(PanelScreen):
     def _tick(self) -> None:
         """Ages go on: the lines in sight, as long as they can be seen."""
         if self._ends and self.panel.app_focus:
-            lines = self.listing.view.lines
-            sight = self.listing.in_sight()
-            self.listing.changed(
-                y for y in sight if y < len(lines) and isinstance(line := lines[y], Item) and _ages(line)
-            )
+            self.listing.changed_cells(self.listing.in_sight(), ("age",))
 
     def _say(self, text: str = "") -> None:
         model = self.listing.view.model
@@ -498,7 +494,3 @@ class ResourcesScreen(PanelScreen):
         from vmtui.tui.screens.saving import save_as_profile
 
         await save_as_profile(self.panel, [item.ref for item in self.listing.chosen()])
-
-
-def _ages(item: Item) -> bool:
-    return item.status.started_at is not None or item.status.exit is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.geometry import Region
 
 from vmtui.core.resource import Ref
 from vmtui.tui import columns
@@ -28,6 +30,17 @@ WELCOME = (
     ("7", "what this machine can do, and what mends what it cannot"),
 )
 
+MOVING = frozenset(column.name for column in columns.COLUMNS.values() if column.moving)
+DRAWN_KEPT = 500
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A line as it was drawn last."""
+
+    item: Item
+    chosen: list[tuple[columns.Column, int]]
+    cells: list[columns.Cell]
+
 
 class ResourceList(LineView):
     """`view` says what is listed; `marked` are the refs that bulk actions take."""
@@ -40,6 +53,7 @@ class ResourceList(LineView):
         self._columns: list[tuple[columns.Column, int]] = []
         self._columns_of = (0, "")
         self._empty = ""
+        self._drawn: dict[int, Drawn] = {}
 
     def columns(self) -> list[tuple[columns.Column, int]]:
         key = self.size.width, self.view.group
@@ -86,8 +100,15 @@ class ResourceList(LineView):
                 Segment(plain(line.name, 60), palette.accent),
                 Segment(f"  {words}", palette.bad if line.problems else palette.dim),
             ]
-        mark = Segment(palette.glyphs.mark if line.status.ref in self.marked else " ", palette.accent)
-        return [mark, *columns.cells(line, self.columns(), palette)]
+        chosen = self.columns()
+        cells = [column.cell(line, palette) for column, _ in chosen]
+        if len(self._drawn) > DRAWN_KEPT:
+            self._drawn.clear()
+        self._drawn[y] = Drawn(line, chosen, cells)
+        drawn = columns.segments(cells, chosen, palette.glyphs.more)
+        if line.status.ref in self.marked:
+            return [Segment(palette.glyphs.mark, palette.accent), *drawn]
+        return [Segment(f" {drawn[0].text}", drawn[0].style), *drawn[1:]] if drawn else []
 
     # What is selected
 
@@ -136,8 +157,32 @@ class ResourceList(LineView):
         if affected is None:
             self.rebuild()
             return True
-        self.changed(affected)
+        self.changed_cells(affected, MOVING if changes.measured else ())
         return False
+
+    def changed_cells(self, lines: Iterable[int], names: Collection[str] = ()) -> None:
+        """Draw again as far as a cell has another text now; `names` are the columns to look at, () all."""
+        top, chosen, palette = self.scroll_offset.y, self.columns(), self.palette
+        sight = self.in_sight()
+        regions = []
+        for y in lines:
+            if y not in sight or y >= len(self.view.lines):  # a line may say why there are none
+                continue
+            line, drawn = self.view.lines[y], self._drawn.get(y)
+            if not isinstance(line, Item):
+                continue
+            if drawn is None or drawn.item is not line or drawn.chosen is not chosen:
+                regions.append(Region(0, y - top, self.size.width, 1))
+                continue
+            at, end = 1, 0
+            for (column, width), before in zip(chosen, drawn.cells, strict=True):
+                at += width + 1
+                if (not names or column.name in names) and column.cell(line, palette) != before:
+                    end = at
+            if end:  # Textual writes a line from its beginning to where a change ends
+                regions.append(Region(0, y - top, end, 1))
+        if regions:
+            self.refresh(*regions)
 
     def rebuild(self, *, else_first: bool = False) -> None:
         """Build the view anew; the selection stays on its resource, else on its line or goes to the first one."""
