@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
-from weakref import WeakKeyDictionary
 
 import msgspec
-from textual import events, work
+from textual import work
 from textual.actions import ActionParseResult
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.screen import Screen
-from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
 from vmtui.host.faults import Fault
 from vmtui.tui import terminal, themes
+from vmtui.tui.driver import OnTerminal
 from vmtui.tui.palette import Palette, palette_of
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.text import plain
+from vmtui.tui.trail import Trail
+from vmtui.tui.type_ahead import TypeAhead
 
 if TYPE_CHECKING:
     from vmtui.core.resource import Kind, Ref
@@ -48,12 +48,9 @@ VIEWS = {  # name → the class, imported when it is first shown
     "actions": "actions:ActionsScreen",
     "notices": "notices:NoticesScreen",
 }
-HISTORY = 20
 NOTICES_KEPT = 500
 TOASTS = 2  # at once
 DEMO_SIZE = 40
-MOUNT_S = 1.0  # a screen is there in a few hundredths
-ASKING_TURNS = 10  # of the loop: what starts work has asked its question by then
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -64,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
     text: str
 
 
-class Panel(App[None]):
+class Panel(TypeAhead, OnTerminal):
     """The panel over one workspace. `opener` opens it after the first frame; the panel closes what it opened."""
 
     TITLE = "vmtui"
@@ -129,15 +126,12 @@ class Panel(App[None]):
         self._palettes: dict[tuple[str, bool], Palette] = {}
         self._ascii = False
         self._ascii_filter: LineFilter | None = None
-        self._trail: list[PanelScreen] = []
-        self._at = -1
+        self._trail = Trail()
         self._views: dict[str, PanelScreen] = {}
         self._logs: PanelScreen | None = None
         self._feed: Feed | None = None
         self._acts: Acts | None = None
         self._sessions: Sessions | None = None
-        self._meant_for: WeakKeyDictionary[events.Key, Widget] = WeakKeyDictionary()
-        self._mouse = True
 
     # What views use
 
@@ -243,14 +237,6 @@ class Panel(App[None]):
         """Show a dialog and wait for its answer. Only in a worker."""
         return await self.push_screen_wait(dialog)
 
-    async def until_asked(self, work: Worker[None]) -> None:
-        """Let work begin, so that what is typed ahead finds the question that it asks."""
-        before = self.screen
-        for _ in range(ASKING_TURNS):
-            if work.is_finished or self.screen is not before:
-                return
-            await asyncio.sleep(0)
-
     def copy(self, text: str) -> None:
         """To the terminal's clipboard, by OSC 52."""
         self.copy_to_clipboard(plain(text, 100_000) if "\n" not in text else text.encode(errors="replace").decode())
@@ -273,23 +259,14 @@ class Panel(App[None]):
 
     def show(self, screen: PanelScreen) -> None:
         """Go to a view; what was ahead in the history is forgotten, but for what is unfinished."""
-        if self._trail and self._trail[self._at] is screen:
-            return
-        ahead = self._trail[self._at + 1 :]
-        del self._trail[self._at + 1 :]
-        self._trail += [each for each in ahead if each is not screen and each.unfinished()]
-        self._trail.append(screen)
-        for each in self._trail[: max(0, len(self._trail) - HISTORY)]:
-            if not each.unfinished() or each in self._trail[-HISTORY:]:
-                self._trail.remove(each)
-        self._at = len(self._trail) - 1
-        self._switch(screen)
+        if self._trail.here is not screen:
+            self._trail.go(screen)
+            self._switch(screen)
 
     def done_with(self, screen: PanelScreen) -> None:
         """Home from a view that the history is not to lead to any more."""
         self.show(self.home)
-        self._trail = [each for each in self._trail if each is not screen]
-        self._at = len(self._trail) - 1
+        self._trail.forget(screen)
 
     def _switch(self, screen: PanelScreen) -> None:
         name = f"view-{id(screen)}"
@@ -306,7 +283,7 @@ class Panel(App[None]):
 
     def _forget_views(self) -> None:
         """Views that no key leads to any more are taken apart."""
-        kept = {id(screen) for screen in (*self._trail, *self._views.values(), self._logs) if screen is not None}
+        kept = {id(screen) for screen in (*self._trail.views, *self._views.values(), self._logs) if screen is not None}
         for name, screen in list(self._installed_screens.items()):
             if isinstance(screen, PanelScreen) and id(screen) not in kept and screen not in self.screen_stack:
                 self.uninstall_screen(name)
@@ -343,15 +320,13 @@ class Panel(App[None]):
         return home
 
     def action_history(self, by: int) -> None:
-        if 0 <= self._at + by < len(self._trail):
-            self._at += by
-            self._switch(self._trail[self._at])
+        if (view := self._trail.by(by)) is not None:
+            self._switch(view)
 
     def action_last_view(self) -> None:
         """To and fro between two views."""
-        if len(self._trail) > 1:
-            other = self._trail[self._at - 1] if self._at else self._trail[1]
-            self.show(other)
+        if (view := self._trail.last()) is not None:
+            self.show(view)
 
     def action_leave_view(self) -> None:
         screen = self.screen
@@ -402,7 +377,7 @@ class Panel(App[None]):
     def _show_console(self, opened: ConsoleSession) -> None:
         from vmtui.tui.screens.console import ConsoleScreen
 
-        for screen in self._trail:
+        for screen in self._trail.views:
             if isinstance(screen, ConsoleScreen) and screen.session is opened:
                 self.show(screen)
                 return
@@ -477,27 +452,6 @@ class Panel(App[None]):
         if isinstance(self.screen, PanelScreen):
             await CommandPrompt(self.screen).open()
 
-    async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and not event.is_forwarded:
-            await self._screen_made()
-            self._meant_for[event] = self.focused or self.screen
-        await super().on_event(event)
-
-    async def _on_key(self, event: events.Key) -> None:
-        """A key that was typed ahead belongs to the field that has opened since, not to the list's bindings."""
-        await self._screen_made()
-        now = self.focused or self.screen
-        if self._meant_for.get(event, now) is not now and now.check_consume_key("a", "a"):
-            event.prevent_default()  # else Textual calls the base's handler by itself
-            now._forward_event(events.Key(event.key, event.character))
-
-    async def _screen_made(self) -> None:
-        """A question that has just been asked has its fields and its focus then."""
-        if not self.screen.is_mounted:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MOUNT_S):
-                    await self.screen._mounted_event.wait()
-
     def action_help(self) -> None:
         from vmtui.tui.screens.help import HelpScreen
 
@@ -511,7 +465,7 @@ class Panel(App[None]):
         """End the panel, for a `demo` of that size if given; what is unfinished only if the user says so."""
         from vmtui.tui.screens.dialogs import Confirm
 
-        screens = dict.fromkeys((*self._trail, *self._views.values()))
+        screens = dict.fromkeys((*self._trail.views, *self._views.values()))
         unfinished = {screen: said for screen in screens if (said := screen.unfinished())}
         if not unfinished or await self.ask(Confirm("leave vmtui?", list(unfinished.values()), "Leave")):
             for screen in unfinished:
@@ -530,17 +484,8 @@ class Panel(App[None]):
 
     def action_mouse(self) -> None:
         """Without the mouse the terminal's own selection works."""
-        self._set_mouse(not self._mouse)
-        self.say(f"mouse {'on' if self._mouse else 'off: select text with the terminal'}")
-
-    def _set_mouse(self, on: bool) -> None:
-        self._mouse = on
-        driver = self._driver
-        if driver is not None and hasattr(driver, "_enable_mouse_support"):
-            if self._mouse:
-                driver._enable_mouse_support()
-            else:
-                driver._disable_mouse_support()  # type: ignore[attr-defined]
+        self.set_mouse(not self.mouse)
+        self.say(f"mouse {'on' if self.mouse else 'off: select text with the terminal'}")
 
     # Life
 
@@ -548,7 +493,7 @@ class Panel(App[None]):
         """The first view is the bottom of the stack: one screen less to make before the first frame."""
         self._dress()
         home = self.view_named(self._home)
-        self._trail, self._at = [home], 0
+        self._trail.go(home)
         self._installed_screens[f"view-{id(home)}"] = home
         return home
 
@@ -565,7 +510,7 @@ class Panel(App[None]):
 
     def on_mount(self) -> None:
         if not self.settings.mouse:
-            self._set_mouse(False)
+            self.set_mouse(False)
         self.call_after_refresh(self._open)
 
     @work(group="life", exit_on_error=False)
@@ -620,6 +565,8 @@ def run(*, read_only: bool = False, demo: int | None = None) -> None:
     while True:
         panel = _panel(read_only=read_only, demo=demo)
         panel.run()
+        if panel.terminated:
+            signal.raise_signal(signal.SIGTERM)
         if panel.failed is not None:
             raise panel.failed
         if panel.next_demo is None:

@@ -1,0 +1,76 @@
+"""What a terminal does to the panel: signals, bytes that are no text, and going away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.pty import Gone, Pty, plain
+
+LEFT = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?2004l")  # alternate screen, cursor, mouse, paste
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> Iterator[Pty]:
+    folders = {name: str(tmp_path / name.lower()) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    environment = {**folders, "XDG_RUNTIME_DIR": str(runtime)}
+    with Pty([sys.executable, "-m", "vmtui", "--demo", "20"], environment=environment) as opened:
+        opened.shows("running")
+        opened.read_for(0.5)
+        yield opened
+
+
+def rest(panel: Pty) -> bytes:
+    """All that it writes until it ends."""
+    start = len(panel.raw)
+    with contextlib.suppress(Gone):
+        while True:
+            panel.read(10)
+    return bytes(panel.raw[start:])
+
+
+def test_bytes_that_are_no_text_do_no_harm(panel: Pty) -> None:
+    panel.send(b"\xff\xfe\xc3(\x80")
+    panel.send(b"\x1b[M\xe0\xff\xff")  # a report of the mouse as of old, far to the right
+    panel.read_for(0.5)
+    start = len(panel.raw)
+    panel.send(b":zzz\r")
+    panel.shows("there is no command", since=start)
+
+
+def test_it_is_terminated_and_the_terminal_is_as_before(panel: Pty) -> None:
+    panel.process.send_signal(signal.SIGTERM)
+    said = rest(panel)
+    assert panel.process.wait(5) == -signal.SIGTERM
+    assert all(sequence in said for sequence in LEFT), said
+    assert "Traceback" not in plain(said)
+
+
+def test_it_ends_with_its_terminal(panel: Pty) -> None:
+    began = time.monotonic()
+    panel.hang_up()
+    panel.process.wait(5)
+    assert time.monotonic() - began < 1
+
+
+def test_it_stops_and_goes_on_as_a_job_of_the_shell(panel: Pty) -> None:
+    start = len(panel.raw)
+    panel.process.send_signal(signal.SIGTSTP)
+    os.waitid(os.P_PID, panel.process.pid, os.WSTOPPED)
+    panel.read(1.0)
+    assert LEFT[0] in panel.raw[start:]
+    start = len(panel.raw)
+    panel.process.send_signal(signal.SIGCONT)
+    panel.shows("Resources", since=start)
+    panel.shows("Help", since=start)
+    panel.send(b"q")
+    assert panel.end() == 0
