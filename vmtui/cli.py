@@ -45,11 +45,15 @@ def _panel(*, read_only: bool = False, demo: int | None = None) -> int:
     from vmtui.headless import exit_codes
     from vmtui.host.faults import Fault
     from vmtui.tui import app
+    from vmtui.tui.text import plain
 
     try:
         app.run(read_only=read_only, demo=demo)
     except Fault as fault:
-        hint = f"\nhint: {fault.hint}" if fault.hint else ""
-        sys.stderr.write(f"error: {fault}{hint}\n")
+        hint = f"\nhint: {plain(fault.hint)}" if fault.hint else ""
+        sys.stderr.write(f"error: {plain(str(fault))}{hint}\n")
         return exit_codes.of(fault)
+    except Exception as error:
+        sys.stderr.write(f"error: {plain(f'{type(error).__name__}: {error}')}\nhint: {app.REPORT}\n")
+        return exit_codes.of(error)
     return 0

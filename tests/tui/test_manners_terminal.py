@@ -74,3 +74,22 @@ def test_it_stops_and_goes_on_as_a_job_of_the_shell(panel: Pty) -> None:
     panel.shows("Help", since=start)
     panel.send(b"q")
     assert panel.end() == 0
+
+
+def test_a_defect_is_told_in_a_line(tmp_path: Path) -> None:
+    """What breaks the panel itself: here a module that it loads when a view is first shown."""
+    code = (
+        "import sys; from vmtui.tui.screens import map as view; from vmtui import cli\n"
+        "def broken(self): raise ValueError('a defect')\n"
+        "view.MapScreen.on_mount = broken\n"
+        "sys.argv = ['vmtui', '--demo', '20']; sys.exit(cli.main())"
+    )
+    (tmp_path / "run").mkdir(mode=0o700)
+    with Pty([sys.executable, "-c", code], environment={"XDG_RUNTIME_DIR": str(tmp_path / "run")}) as opened:
+        opened.shows("running")
+        opened.send(b"6")
+        said = plain(rest(opened))
+        assert opened.process.wait(5) == 1
+        assert "error: ValueError: a defect" in said
+        assert "VMTUI_DEBUG=1" in said
+        assert "Traceback" not in said

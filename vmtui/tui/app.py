@@ -23,7 +23,7 @@ from textual.worker import Worker, WorkerState
 
 from vmtui.host.faults import Fault
 from vmtui.tui import terminal, themes
-from vmtui.tui.driver import OnTerminal
+from vmtui.tui.driver import DEBUG, OnTerminal
 from vmtui.tui.palette import Palette, palette_of
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.text import plain
@@ -50,6 +50,7 @@ VIEWS = {  # name → the class, imported when it is first shown
 }
 NOTICES_KEPT = 500
 TOASTS = 2  # at once
+REPORT = f"run it again with {DEBUG}=1 and report what it prints"
 DEMO_SIZE = 40
 
 
@@ -560,13 +561,15 @@ if TYPE_CHECKING:
 
 
 def run(*, read_only: bool = False, demo: int | None = None) -> None:
-    """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Fault."""
+    """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Exception."""
     gc.disable()  # until all is there: what is made now stays, and looking through it finds nothing
     while True:
         panel = _panel(read_only=read_only, demo=demo)
         panel.run()
         if panel.terminated:
             signal.raise_signal(signal.SIGTERM)
+        if panel._exception is not None:
+            raise panel._exception
         if panel.failed is not None:
             raise panel.failed
         if panel.next_demo is None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import os
 import signal
 from functools import partial
 
 from textual.app import App
 from textual.driver import Driver
+
+DEBUG = "VMTUI_DEBUG"  # set: defects are shown with their traceback
 
 
 def _decoder(encoding: str) -> partial[codecs.IncrementalDecoder]:
@@ -42,6 +45,13 @@ class OnTerminal(App[None]):
     def _terminate(self) -> None:
         self.terminated = True
         self.exit()
+
+    def _fatal_error(self) -> None:
+        """A defect of ours: whoever called `run` says it in a line; the terminal is no place for a traceback."""
+        if os.environ.get(DEBUG):
+            super()._fatal_error()
+        else:
+            self._close_messages_no_wait()
 
     def _draw_all(self) -> None:
         """Back from the shell: the terminal is empty, and Textual would draw what changes."""
