@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from rich.segment import Segment
 from textual import events
 from textual.pilot import Pilot
 
@@ -24,6 +25,7 @@ from vmtui.profile import load
 from vmtui.profile.settings import Settings
 from vmtui.tui.app import Panel
 from vmtui.tui.commands import COMMANDS, EARLY, execute
+from vmtui.tui.detail_text import wrapped
 from vmtui.tui.screens.dialogs import Choose, Confirm, ErrorDialog, TypeName
 from vmtui.tui.screens.edit import EditScreen
 
@@ -500,3 +502,56 @@ async def test_many_wrong_settings_are_one_toast(workspace: Workspace) -> None:
         execute(app, "messages")
         await until(pilot, lambda: "no-such-8" in shown(app))
         assert "▌" not in shown(app)
+
+
+# What breaks below
+
+
+async def test_the_list_lives_on_when_the_host_or_the_database_fails(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        errors: list[Exception] = [
+            sqlite3.OperationalError("database is locked"),
+            PermissionError(13, "not allowed", "/x"),
+        ]
+
+        async def scan() -> None:
+            raise errors[0]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(workspace, "scan", scan)
+            for expected in ("database is locked", "not allowed"):
+                app.feed.rescan()
+                await until(pilot, lambda expected=expected: expected in shown(app))  # type: ignore[misc]
+                errors.pop(0) if len(errors) > 1 else None
+            assert app.screen is app.home
+            assert " web " in shown(app)
+        app.feed.rescan()
+        await until(pilot, lambda: "not allowed" not in shown(app))
+        with monkeypatch.context() as patch:
+            patch.setattr(workspace, "applied", fails)
+            patch.setattr(workspace, "references", fails)
+            app.home.select(WEB)
+            await pilot.press("d", "j", "k")
+            await until(pilot, lambda: "database is locked" in detail(app))
+            await pilot.press("escape", "slash", *"tier", "enter")
+            await pilot.pause(0.3)
+            assert app.is_running
+
+
+def detail(app: Panel) -> str:
+    """What is right of the list, its wrapped lines as one."""
+    return "".join(line.partition("│")[2].strip() for line in shown(app).splitlines())
+
+
+def fails(*args: object) -> None:
+    raise sqlite3.OperationalError("database is locked")
+
+
+def test_long_lines_of_the_detail_go_on_below() -> None:
+    line = [Segment("next: "), Segment("vmtui disk check --all " * 4)]
+    parts = ["".join(segment.text for segment in part) for part in wrapped(line, 40)]
+    assert [len(part) for part in parts] == [40, 40, 26]
+    assert "".join([parts[0], *(part[4:] for part in parts[1:])]) == "".join(segment.text for segment in line)
+    assert wrapped(line, 200) == [line]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.segment import Segment
+from textual.strip import Strip
 
 from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Ref, Status
@@ -18,18 +19,20 @@ from vmtui.tui.text import plain
 
 Line = list[Segment]
 LABEL = 11
+INDENT = 4  # of what goes on from the line before
 PLOT_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the database says of a resource. `spec` is its TOML; `events` are (time, text, failed)."""
+    """What the database says of a resource, or what is `wrong` with it. `events` are (time, text, failed)."""
 
     uses: Sequence[Ref] = ()
     used_by: Sequence[Ref] = ()
     spec: str = ""
     events: Sequence[tuple[float, str, bool]] = ()
     labels: Sequence[tuple[str, str]] = ()
+    wrong: str = ""
 
 
 def plots(load: Load | None, palette: Palette, width: int) -> Iterator[Line]:
@@ -67,6 +70,7 @@ def lines(item: Item, known: Known, palette: Palette, width: int) -> list[Line]:
         ],
     ]
     out += _problems(status, palette)
+    out += [[Segment(plain(known.wrong, 500), palette.warn)]] if known.wrong else []
     out += list(plots(item.load, palette, width))
     facts = [("backend", status.backend), *_addresses(status)]
     facts += [("endpoint", endpoint.url) for endpoint in status.endpoints]
@@ -93,6 +97,18 @@ def spec_lines(known: Known, palette: Palette) -> list[Line]:
     if not known.spec:
         return []
     return _section("spec", palette) + [[Segment(plain(line, 1000), palette.text)] for line in known.spec.splitlines()]
+
+
+def wrapped(line: Line, width: int) -> list[Line]:
+    """A line that is too wide, as several: nothing of a problem or a spec is cut off."""
+    strip = Strip(line)
+    if strip.cell_length <= width or width <= 2 * INDENT:
+        return [line]
+    rest = range(width, strip.cell_length, width - INDENT)
+    return [
+        list(strip.crop(0, width)),
+        *([Segment(" " * INDENT), *strip.crop(start, start + width - INDENT)] for start in rest),
+    ]
 
 
 def _section(title: str, palette: Palette) -> list[Line]:

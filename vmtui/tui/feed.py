@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class Feed:
 
     async def _watch(self) -> None:
         while True:
-            with contextlib.suppress(Fault, OSError):
+            with contextlib.suppress(Fault, OSError, sqlite3.Error):
                 async for ref in self._workspace.watch():
                     self._stale.add(ref)
                     self._changed.set()
@@ -76,11 +77,13 @@ class Feed:
         while True:
             try:
                 await self._look()
-                self.model.error = ""
+                self._say_error("")
                 wait_s = RESCAN_S
-            except (Fault, OSError) as error:
-                self.model.error = str(error)
-                self._tell(Changes(frozenset(), structural=True))
+            except (Fault, OSError, sqlite3.Error) as error:
+                from vmtui.tui.faults import told
+
+                self._say_error(str(told(error, self._workspace.store.path)))
+                self._everything = True  # what was to be looked at is not known any more
                 wait_s = RETRY_S
             try:
                 async with asyncio.timeout(wait_s):
@@ -88,6 +91,11 @@ class Feed:
                 await asyncio.sleep(GATHER_S)
             except TimeoutError:
                 self._everything = True
+
+    def _say_error(self, text: str) -> None:
+        if text != self.model.error:
+            self.model.error = text
+            self._tell(Changes(frozenset(), structural=True))
 
     async def _look(self) -> None:
         stale, everything = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.worker import Worker
 
+from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import Action
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.host.paths import data_dir
@@ -36,6 +39,7 @@ VERBS = {
     "kill": Action.KILL,
     "delete": Action.DELETE,
 }
+DIFF = {"+": "good", "-": "bad", "@": "dim", "#": "dim"}  # how a line of a diff begins → its style
 OF_ONE = {"logs": Action.LOGS, "console": Action.CONSOLE, "shell": Action.EXEC}
 
 
@@ -193,8 +197,10 @@ class ResourcesScreen(PanelScreen):
         self.listing.focus()
 
     def _labels(self, ref: Ref) -> dict[str, str]:
-        desired = self.workspace.applied(ref)
-        return {} if desired is None else dict(desired.spec.labels)
+        with contextlib.suppress(Fault, sqlite3.Error):  # then it is not found by its labels
+            if (desired := self.workspace.applied(ref)) is not None:
+                return dict(desired.spec.labels)
+        return {}
 
     def unfinished(self) -> str:
         going_on = [job.title for job in self.panel.acts.jobs if not job.ended] if self.panel.ready else []
@@ -480,14 +486,16 @@ class ResourcesScreen(PanelScreen):
 
     def action_toml(self) -> None:
         """What the last act amounts to in the profile."""
-        from vmtui.tui.screens.saving import TextDialog, toml_of_act
+        from vmtui.tui.screens.saving import toml_of_act
+        from vmtui.tui.screens.sheet import Sheet
 
         taken = self.panel.acts.taken[-1] if self.panel.ready and self.panel.acts.taken else None
         if taken is None:
             self.panel.say("nothing was done yet", "warning")
             return
         text = toml_of_act(self.panel, taken.action, taken.before, taken.ref)
-        self.app.push_screen(TextDialog(f"{taken.action} {taken.ref}", text))
+        lines = [(line, DIFF.get(line[:1], "text")) for line in text.splitlines()]
+        self.app.push_screen(Sheet(f"{taken.action} {taken.ref}", lines, text))
 
     @work(group="save", exit_on_error=False)
     async def action_save_profile(self) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.timer import Timer
 
+from vmtui.core.errors import Fault
 from vmtui.core.resource import Ref
 from vmtui.tui import detail_text
 from vmtui.tui.detail_text import Known, Line
+from vmtui.tui.faults import told
 from vmtui.tui.model import Item
 from vmtui.tui.widgets.lines import LineView
 
@@ -77,7 +80,10 @@ class Detail(LineView, can_focus=False):
         if self._item is None:
             return
         workspace: Workspace = self.app.workspace  # type: ignore[attr-defined]
-        self._known = known(workspace, self._item.ref)
+        try:
+            self._known = known(workspace, self._item.ref)
+        except (Fault, sqlite3.Error) as error:
+            self._known = Known(wrong=str(told(error, workspace.store.path)))
         self._known_of = _key(self._item)
         self._build()
 
@@ -88,6 +94,7 @@ class Detail(LineView, can_focus=False):
             self._lines = detail_text.spec_lines(self._known, self.palette)
         else:
             self._lines = detail_text.lines(self._item, self._known, self.palette, self.size.width)
+        self._lines = [part for line in self._lines for part in detail_text.wrapped(line, self.size.width)]
         self.reset(self.scroll_offset.y)
 
     def keep_in_sight(self) -> None:
