@@ -280,6 +280,16 @@ async def test_help_is_always_in_the_footer(workspace: Workspace) -> None:
             assert ("…" in line) == ("q Quit" not in line)
 
 
+async def test_a_narrow_title_says_where_one_is_and_what_holds(workspace: Workspace) -> None:
+    app = Panel(workspace, demo=True, read_only=True, settings=Settings(theme="vmtui-dark", ascii=False))
+    async with app.run_test(size=(40, 10)) as pilot:
+        await until(pilot, lambda: app.feed.model.loaded)
+        await pilot.pause()
+        title = shown(app).splitlines()[0]
+        assert "Resources" in title
+        assert title.endswith("demo, read-only")
+
+
 # Read-only
 
 

@@ -16,6 +16,7 @@ from vmtui.tui.palette import Palette
 from vmtui.tui.text import plain
 
 HELP = "help"  # the action
+NARROW = 60  # cells
 Part = tuple[Binding, str, int]
 
 
@@ -68,10 +69,13 @@ class TitleBar(Bar):
 
     def segments(self, width: int) -> list[Segment]:
         left = f" vmtui {self.palette.glyphs.right} {self._screen_name}{'  ' if self._about else ''}{self._about}"
-        room = width - len(self._right) - 2
+        right = self._right
+        if width < NARROW:  # each without its explanation
+            right = ", ".join(part.partition(":")[0] for part in right.split(", "))
+        room = width - len(right) - 2
         if len(left) > room:
             left = f"{left[: max(0, room - 1)]}{self.palette.glyphs.more}"
-        return [Segment(left.ljust(max(0, room))), Segment(f" {self._right} ")]
+        return [Segment(left.ljust(max(0, room))), Segment(f" {right} ")]
 
 
 class FooterBar(Bar):
