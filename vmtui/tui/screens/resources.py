@@ -96,6 +96,8 @@ class ResourcesScreen(PanelScreen):
         self._anchor: int | None = None
         self._wanted: Ref | None = None
         self._ends: list[Callable[[], None]] = []
+        self._sorts_of: set[Ref] | None = None  # the marks that the following were found for
+        self._sorts_known: Collection[Status] = ()
         self.detail: Detail | None = None  # the pane, while it is open
 
     def body(self) -> ComposeResult:
@@ -145,13 +147,16 @@ class ResourcesScreen(PanelScreen):
 
     def _changed(self, changes: Changes) -> None:
         rebuilt = self.listing.apply(changes)
+        if not changes.measured:
+            self._sorts_of = None
         if self._wanted is not None and self.listing.select(self._wanted):
             self._wanted = None
         current = self.listing.current()
-        if current is not None and current.ref in changes.refs:
+        told = current is not None and current.ref in changes.refs
+        if told:
             self._tell_detail(current)
-            if not changes.measured:
-                self.refresh_bindings()
+        if not changes.measured and (told or self.listing.marked):
+            self.refresh_bindings()
         if rebuilt or not changes.measured:
             self._say()
 
@@ -370,7 +375,18 @@ class ResourcesScreen(PanelScreen):
     def _fits(self, verb: Action) -> bool:
         if not self.panel.ready:
             return False
-        return any(self.panel.acts.permitted(item.status, verb) for item in self.listing.chosen())
+        return any(self.panel.acts.permitted(status, verb) for status in self._sorts())
+
+    def _sorts(self) -> Collection[Status]:
+        """One of each sort of what is chosen: what is permitted depends on kind, backend and phase alone."""
+        marked = self.listing.marked
+        if not marked:
+            return [item.status for item in self.listing.chosen()]
+        if self._sorts_of is not marked:
+            found = (item.status for item in self.listing.chosen())
+            self._sorts_of = marked
+            self._sorts_known = {(status.ref.kind, status.backend, status.phase): status for status in found}.values()
+        return self._sorts_known
 
     def offers(self, action: str, parameters: tuple[object, ...]) -> bool:
         """Whether the footer shows a binding."""
