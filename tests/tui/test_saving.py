@@ -12,7 +12,7 @@ from vmtui.engine import registry
 from vmtui.host.paths import Paths
 from vmtui.profile import load
 from vmtui.tui.screens.dialogs import Ask, Confirm, TypeName
-from vmtui.tui.screens.saving import TextDialog
+from vmtui.tui.screens.sheet import Sheet
 
 HELLO = Ref("dev", Kind.SANDBOX, "hello")
 GUEST = Ref("dev", Kind.VM, "guest")
@@ -63,6 +63,6 @@ async def test_an_act_shows_the_toml_that_it_amounts_to(paths: Paths, tmp_path: 
         await pilot.press(*"hello", "enter")
         await until(pilot, lambda: HELLO not in app.feed.model.items)
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        await until(pilot, lambda: isinstance(app.screen, Sheet))
         assert "-[sandbox.hello]" in shown(app)
     await workspace.aclose()

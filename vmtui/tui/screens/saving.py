@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
-from textual.widgets import Button
+from typing import TYPE_CHECKING, Any
 
 from vmtui.core.backend import Desired
 from vmtui.core.errors import Fault
@@ -19,37 +14,10 @@ from vmtui.engine import compose, registry
 from vmtui.host.files import in_words
 from vmtui.profile import write
 from vmtui.tui.acts import READ_ONLY
-from vmtui.tui.screens.dialogs import Ask, Confirm, Dialog, copy
+from vmtui.tui.screens.dialogs import Ask, Confirm
 
 if TYPE_CHECKING:
     from vmtui.tui.app import Panel
-
-
-class TextDialog(Dialog[None]):
-    """Lines to read, and to copy as a whole."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "copy", "Copy", id="text-copy")]
-
-    def __init__(self, title: str, text: str) -> None:
-        super().__init__(title, text.splitlines())
-        self._text = text
-
-    def answers(self) -> ComposeResult:
-        with Horizontal():
-            yield Button("Copy (c)", id="copy", compact=True)
-            yield Button("Close", id="close", compact=True)
-
-    def on_mount(self) -> None:
-        self.query_one("#close").focus()
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "copy":
-            self.action_copy()
-        else:
-            self.dismiss(None)
-
-    def action_copy(self) -> None:
-        copy(self, self._text)
 
 
 def toml_of_act(panel: Panel, action: Action, before: Desired[Any] | None, ref: Ref) -> str:
