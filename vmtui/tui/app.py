@@ -17,14 +17,13 @@ from textual import work
 from textual.actions import ActionParseResult
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
-from textual.filter import LineFilter
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.worker import Worker, WorkerState
 
 from vmtui.host.faults import Fault
 from vmtui.tui import terminal, themes
 from vmtui.tui.driver import DEBUG, OnTerminal
-from vmtui.tui.palette import Palette, palette_of
+from vmtui.tui.look import Look
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.text import plain
 from vmtui.tui.trail import Trail
@@ -62,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
     text: str
 
 
-class Panel(TypeAhead, OnTerminal):
+class Panel(TypeAhead, Look, OnTerminal):
     """The panel over one workspace. `opener` opens it after the first frame; the panel closes what it opened."""
 
     TITLE = "vmtui"
@@ -111,8 +110,9 @@ class Panel(TypeAhead, OnTerminal):
         demo: bool = False,
         home: str = "resources",
     ) -> None:
-        self._terminal = terminal.choose(os.environ)
-        super().__init__(ansi_color=None if self._terminal.colours else True)  # else NO_COLOR becomes shades of grey
+        choice = terminal.choose(os.environ)
+        super().__init__(ansi_color=None if choice.colours else True)  # else NO_COLOR becomes shades of grey
+        self.wear(choice, settings)
         self._workspace = workspace
         self._opener = opener
         self.read_only = read_only
@@ -122,11 +122,6 @@ class Panel(TypeAhead, OnTerminal):
         self.notices: list[Notice] = []
         self.noted: Callable[[], None] | None = None  # called when another was added
         self._home = home
-        self._settings = settings
-        self._problems: list[str] = []
-        self._palettes: dict[tuple[str, bool], Palette] = {}
-        self._ascii = False
-        self._ascii_filter: LineFilter | None = None
         self._trail = Trail()
         self._views: dict[str, PanelScreen] = {}
         self._logs: PanelScreen | None = None
@@ -170,45 +165,6 @@ class Panel(TypeAhead, OnTerminal):
 
             self._sessions = Sessions()
         return self._sessions
-
-    @property
-    def settings(self) -> Settings:
-        if self._settings is None:
-            from vmtui.profile import settings
-
-            self._settings, problems = settings.read(settings.path())
-            self._problems += [f"{fault}{f' ({fault.hint})' if fault.hint else ''}" for fault in problems]
-        return self._settings
-
-    @property
-    def ascii(self) -> bool:
-        """Whether signs and frames are to be of ASCII alone."""
-        return self._ascii or getattr(self.current_theme, "ascii", False)
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        filters = super().get_line_filters()
-        if not self.ascii:
-            return filters
-        from vmtui.tui.ascii import AsciiFilter
-
-        if self._ascii_filter is None:
-            self._ascii_filter = AsciiFilter()
-        return [*filters, self._ascii_filter]
-
-    def get_key_display(self, binding: Binding) -> str:
-        shown = super().get_key_display(binding)
-        if shown.isascii() or not self.ascii:
-            return shown
-        from vmtui.tui.ascii import KEYS
-
-        return shown.translate(KEYS)
-
-    @property
-    def palette(self) -> Palette:
-        key = (self.theme, self.ascii)
-        if key not in self._palettes:
-            self._palettes[key] = palette_of(self.current_theme, ascii_only=key[1], colours=not self.no_color)
-        return self._palettes[key]
 
     def say(self, text: str, severity: str = "information") -> None:
         """A toast, and a line in the list of notices. Outside text is cleaned here."""
@@ -273,9 +229,16 @@ class Panel(TypeAhead, OnTerminal):
         name = f"view-{id(screen)}"
         if not self.is_screen_installed(name):
             self.install_screen(screen, name)
+        if any(isinstance(each, ModalScreen) and not each.is_mounted for each in self.screen_stack):
+            self.call_later(self._switch, screen)  # it cannot be closed before it is there
+            return
         home = self.screen_stack[0]
         while len(self.screen_stack) > (1 if screen is home else 2):
-            self.pop_screen()
+            top = self.screen
+            if isinstance(top, ModalScreen):
+                top.dismiss(None)  # who asked is told
+            else:
+                self.pop_screen()
         if screen is not home and len(self.screen_stack) == 1:
             self.push_screen(screen)
         elif self.screen is not screen:
@@ -373,7 +336,10 @@ class Panel(TypeAhead, OnTerminal):
         except (Fault, OSError) as error:
             self.fail(error, f"{'shell in' if argv else 'console of'} {ref}")
             return
-        self._show_console(opened)
+        if isinstance(self.screen, ModalScreen):
+            self.say(f"the {'shell in' if argv else 'console of'} {ref} is open: 3 shows it")
+        else:
+            self._show_console(opened)
 
     def _show_console(self, opened: ConsoleSession) -> None:
         from vmtui.tui.screens.console import ConsoleScreen
@@ -474,11 +440,6 @@ class Panel(TypeAhead, OnTerminal):
             self.next_demo = demo
             self.exit()
 
-    def action_theme(self) -> None:
-        from vmtui.tui.screens.theme import ThemeScreen
-
-        self.push_screen(ThemeScreen())
-
     def action_demo(self) -> None:
         """Leave this workspace as it is, and show made-up resources."""
         self.leave(DEMO_SIZE)
@@ -492,22 +453,11 @@ class Panel(TypeAhead, OnTerminal):
 
     def get_default_screen(self) -> Screen[None]:
         """The first view is the bottom of the stack: one screen less to make before the first frame."""
-        self._dress()
+        self.dress()
         home = self.view_named(self._home)
         self._trail.go(home)
         self._installed_screens[f"view-{id(home)}"] = home
         return home
-
-    def _dress(self) -> None:
-        """The theme that the settings or the terminal ask for."""
-        choice = self._terminal
-        self._ascii = choice.ascii if self.settings.ascii is None else self.settings.ascii
-        for theme in themes.quickly(self.settings.theme, choice.theme):
-            self.register_theme(theme)
-        for name in (self.settings.theme, choice.theme, themes.DEFAULT):
-            if name and name in self.available_themes:
-                self.theme = name
-                break
 
     def on_mount(self) -> None:
         if not self.settings.mouse:
@@ -537,7 +487,7 @@ class Panel(TypeAhead, OnTerminal):
         from vmtui.tui import keys
 
         lost = themes.unknown(self.settings.theme, self.available_themes)
-        self._say_wrong([*self._problems, *wrong, *lost, *keys.apply(self, self.settings)])
+        self._say_wrong([*self.look_problems, *wrong, *lost, *keys.apply(self, self.settings)])
 
     def _say_wrong(self, problems: Sequence[str]) -> None:
         """What is wrong with settings and themes. Many toasts would hide the list."""
