@@ -172,7 +172,7 @@ async def test_it_moves_and_mends_itself(demo: Demo) -> None:
 
     watcher = asyncio.create_task(watch())
     await asyncio.sleep(0.05)
-    mover = asyncio.create_task(moving.move(demo, demo.estate, random.Random(1), Quick(demo).clock, change=0.0))
+    mover = asyncio.create_task(moving.move(demo, demo.estate, random.Random(1), Quick(demo).clock))
     await asyncio.sleep(4)
     mover.cancel()
     await asyncio.sleep(0.05)

@@ -6,7 +6,10 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -55,6 +58,7 @@ class Demo(Workspace):
         self.estate = estate
         self._root = root
         self._mover: asyncio.Task[None] | None = None
+        self._at_hang_up = _remove_at_hang_up(root)
 
     def backends(self) -> dict[Kind, tuple[str, ...]]:
         return dict.fromkeys(Kind, (FAKE,))
@@ -69,6 +73,7 @@ class Demo(Workspace):
             await asyncio.wait([self._mover])
         await super().aclose()
         shutil.rmtree(self._root, ignore_errors=True)
+        self._at_hang_up()
 
 
 async def open_demo(paths: Paths, size: int = DEFAULT_SIZE, *, moving: bool = True, by: str = "") -> Demo:
@@ -94,6 +99,27 @@ async def open_demo(paths: Paths, size: int = DEFAULT_SIZE, *, moving: bool = Tr
     if moving:
         demo.set_moving()
     return demo
+
+
+def _remove_at_hang_up(root: Path) -> Callable[[], None]:
+    """A terminal that goes away ends this process at once, as it would anyway, but not before the files are gone.
+
+    The result ends that.
+    """
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+    def end() -> None:
+        if mine:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def hung_up(*_: object) -> None:
+        shutil.rmtree(root, ignore_errors=True)
+        end()
+        signal.raise_signal(signal.SIGHUP)
+
+    if mine:
+        signal.signal(signal.SIGHUP, hung_up)
+    return end
 
 
 def _new_root(parent: Path) -> Path:

@@ -25,16 +25,18 @@ from vmtui.engine.wiring import MEDIA
 from vmtui.engine.workspace import Workspace
 from vmtui.host.tasks import Turn
 
-CHANGE = "VMTUI_DEMO_CHANGE"  # the share of all resources that changes each second, beside what moves anyway: 0.01
+CHANGE = "VMTUI_DEMO_CHANGE"  # see `move`
 CHANGES_PER_S = 4  # portions in which that is done
-PAUSE_S = 3.0  # between two happenings, about
+PAUSE_S = 4.0  # between two happenings, about
 LASTS_S = (8.0, 25.0)
-TROUBLES = (
-    Problem(code="memory", message="memory limit reached, a process was killed in it", hint="vmtui logs {ref}"),
-    Problem(code="agent", message="the guest agent does not answer", hint="vmtui console {ref}"),
-    Problem(code="slow", message="its disk answers after more than 2 s", hint="vmtui doctor"),
-)
-ENDS = (Exit(code=0), Exit(code=1, reason="unhandled error"), Exit(code=137, reason="killed: out of memory"))
+TROUBLES = {
+    Kind.NETWORK: Problem(code="dns", message="its name server does not answer", hint="vmtui doctor"),
+    Kind.DISK: Problem(code="slow", message="it answers after more than 2 s", hint="vmtui doctor"),
+    Kind.VM: Problem(code="agent", message="the guest agent does not answer", hint="vmtui console {ref}"),
+    Kind.CONTAINER: Problem(code="memory", message="a process was killed in it: memory limit", hint="vmtui logs {ref}"),
+    Kind.SANDBOX: Problem(code="fuel", message="less than a tenth of its fuel is left", hint="vmtui logs {ref}"),
+}
+ENDS = (Exit(code=1, reason="unhandled error"), Exit(code=137, reason="killed: out of memory"))
 
 
 @dataclass(slots=True)
@@ -50,22 +52,23 @@ async def move(
 ) -> None:
     """Let things happen until cancelled: ends, restarts, troubles, links that go and come.
 
-    `change` of all resources (None: as the environment says) change each second beside that.
+    `change` is the share of all resources that changes each second beside that, such as 0.01; with 0 nothing moves at
+    all. None: as VMTUI_DEMO_CHANGE says, if it is set.
     """
-    if not estate.size:
-        return
     share = _share() if change is None else change
+    if not estate.size or share == 0:
+        return
     mover = Mover(workspace, estate, rng, clock or Clock())
     async with asyncio.TaskGroup() as group:
         group.create_task(mover.run())
-        if share > 0:
+        if share is not None:
             group.create_task(mover.stir(share))
 
 
-def _share() -> float:
+def _share() -> float | None:
     with contextlib.suppress(ValueError):
-        return min(1.0, max(0.0, float(os.environ.get(CHANGE) or 0)))
-    return 0.0
+        return min(1.0, max(0.0, float(os.environ.get(CHANGE, ""))))
+    return None
 
 
 @dataclass(slots=True)
@@ -134,12 +137,12 @@ class Mover:
         if ref.kind.runs and status.phase is Phase.RUNNING and draw < 0.4:
             await self._end(engine, ref)
         elif ref.kind in MEDIA and status.phase is Phase.RUNNING and draw < 0.6 and status.ports:
-            await self._unplug(status.ports[0].network, ref)
+            self._unplug(status.ports[0].network, ref)
         elif ref.kind.runs and status.phase is Phase.RUNNING and draw < 0.7:
             await engine.act(ref, Action.STOP, emit=lambda _: None, grace_s=0.0)
             self._after_a_while(lambda: self._start(engine, ref))
-        elif not status.problems:
-            await self._trouble(ref)
+        elif not status.problems and status.phase in (Phase.RUNNING, Phase.AVAILABLE):
+            self._trouble(ref)
 
     async def _end(self, engine: Workspace, ref: Ref) -> None:
         """It ends by itself; its policy starts it again, or a person does a while later."""
@@ -153,7 +156,7 @@ class Mover:
         if status is not None and status.phase in (Phase.STOPPED, Phase.EXITED):
             await engine.act(ref, Action.START, emit=lambda _: None)
 
-    async def _unplug(self, network: Ref, ref: Ref) -> None:
+    def _unplug(self, network: Ref, ref: Ref) -> None:
         links = cast("SimulatesLinks", self._backend(Kind.NETWORK))
 
         async def plug() -> None:
@@ -162,9 +165,9 @@ class Mover:
         links.link(network, ref, up=False)
         self._after_a_while(plug)
 
-    async def _trouble(self, ref: Ref) -> None:
+    def _trouble(self, ref: Ref) -> None:
         backend = cast("Simulates", self._backend(ref.kind))
-        trouble = self.rng.choice(TROUBLES)
+        trouble = TROUBLES[ref.kind]
 
         async def mend() -> None:
             with contextlib.suppress(NotFound):
