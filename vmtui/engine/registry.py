@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from vmtui.core.backend import Backend, Context
 from vmtui.core.errors import NotFound
 from vmtui.core.resource import Kind
+from vmtui.engine.entry_points import EntryPoint, of_group
 
 GROUP = "vmtui.backend"
 FAKE = "fake"
@@ -20,7 +20,7 @@ FAKE = "fake"
 @cache
 def _entries() -> dict[tuple[Kind, str], EntryPoint]:
     found: dict[tuple[Kind, str], EntryPoint] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in of_group(GROUP):
         kind, _, name = entry.name.partition(".")
         if kind not in set(Kind) or not name:
             raise NotFound(f"entry point {entry.name!r} in group {GROUP} is not named KIND.BACKEND")
