@@ -565,3 +565,42 @@ def test_long_lines_of_the_detail_go_on_below() -> None:
     assert [len(part) for part in parts] == [40, 40, 26]
     assert "".join([parts[0], *(part[4:] for part in parts[1:])]) == "".join(segment.text for segment in line)
     assert wrapped(line, 200) == [line]
+
+
+# Questions and what is beneath them
+
+
+async def test_a_question_is_answered_once(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        await pilot.press("6")
+        beneath = app.screen
+        assert beneath is not app.home
+        app.push_screen(Confirm("sure?", ["of it"], "Do"))
+        await until(pilot, lambda: isinstance(app.screen, Confirm) and app.focused is not None)
+        await burst(app, pilot, "enter", "enter", "enter", "escape")
+        await pilot.pause(0.2)
+        assert app.is_running
+        assert beneath in app.screen_stack or app.screen is app.home  # the last escape may have left the map
+        assert app.home in app.screen_stack
+
+
+async def test_a_console_that_opens_late_takes_no_question_away(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        answers: list[bool] = []
+        app.open_console(GUEST)
+        app.push_screen(Confirm("sure?", ["of it"], "Do"), lambda answer: answers.append(bool(answer)))
+        await until(pilot, lambda: said(app, "the console of dev/vm/guest is open: 3 shows it"))
+        assert isinstance(app.screen, Confirm)
+        await pilot.press("y")
+        await until(pilot, lambda: answers == [True])
+        await pilot.press("3")
+        await until(pilot, lambda: "ctrl+] detaches" in shown(app))
+
+
+async def test_who_asked_is_told_when_a_view_takes_the_place_of_a_question(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        answers: list[bool] = []
+        app.push_screen(Confirm("sure?", ["of it"], "Do"), lambda answer: answers.append(bool(answer)))
+        app.show(app.view_named("map"))
+        await until(pilot, lambda: answers == [False])
+        assert app.screen is app.view_named("map")

@@ -232,13 +232,11 @@ class Panel(TypeAhead, Look, OnTerminal):
         if any(isinstance(each, ModalScreen) and not each.is_mounted for each in self.screen_stack):
             self.call_later(self._switch, screen)  # it cannot be closed before it is there
             return
+        while isinstance(self.screen, ModalScreen):
+            self.screen.dismiss(None)  # who asked is told
         home = self.screen_stack[0]
         while len(self.screen_stack) > (1 if screen is home else 2):
-            top = self.screen
-            if isinstance(top, ModalScreen):
-                top.dismiss(None)  # who asked is told
-            else:
-                self.pop_screen()
+            self.pop_screen()
         if screen is not home and len(self.screen_stack) == 1:
             self.push_screen(screen)
         elif self.screen is not screen:

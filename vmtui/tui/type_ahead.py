@@ -31,13 +31,16 @@ class TypeAhead(App[None]):
             await asyncio.sleep(0)
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and not event.is_forwarded:
+        if isinstance(event, events.Key) and self.screen_stack and not event.is_forwarded:
             await self._screen_made()
             self._meant_for[event] = self.focused or self.screen
         await super().on_event(event)
 
     async def _on_key(self, event: events.Key) -> None:
         """A key that was typed ahead belongs to the field that has opened since, not to the list's bindings."""
+        if not self.screen_stack:
+            event.prevent_default()  # the panel is just left
+            return
         await self._screen_made()
         now = self.focused or self.screen
         if self._meant_for.get(event, now) is not now and now.check_consume_key("a", "a"):

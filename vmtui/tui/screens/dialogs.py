@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.geometry import Size
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from vmtui.core.errors import Fault
+from vmtui.tui.screens.modal import Modal
 from vmtui.tui.text import safe, safe_lines
 from vmtui.tui.widgets.textline import TextLine
 
@@ -22,7 +22,7 @@ MAX_LINES = 20_000
 TINY = Size(44, 12)  # smaller than this: no frame
 
 
-class Dialog(ModalScreen[R]):
+class Dialog(Modal[R]):
     """A framed box with a title; escape gives `nothing`."""
 
     DEFAULT_CSS = """
@@ -93,6 +93,7 @@ class Dialog(ModalScreen[R]):
 class Confirm(Dialog[bool]):
     """Whether to do `verb`. The focus is on Cancel."""
 
+    FIRST = "#cancel"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "confirm", "Yes", id="dialog-yes"),
         Binding("n", "cancel", "No", id="dialog-no"),
@@ -107,9 +108,6 @@ class Confirm(Dialog[bool]):
             yield Button("Cancel", id="cancel", compact=True)
             yield Button(safe(self._verb, longest=60), id="go", variant="warning", compact=True)
 
-    def on_mount(self) -> None:
-        self.set_focus(self.query_one("#cancel"))
-
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id == "go")
 
@@ -122,6 +120,8 @@ class Confirm(Dialog[bool]):
 
 class Ask(Dialog[str | None]):
     """One line of text; `check` gives what is wrong with it, or "". None when cancelled."""
+
+    FIRST = "Input"
 
     def __init__(
         self,
@@ -141,9 +141,6 @@ class Ask(Dialog[str | None]):
         yield TextLine(self._value, placeholder=self._placeholder, compact=True)
         yield Static("", id="wrong", markup=False)
 
-    def on_mount(self) -> None:
-        self.set_focus(self.query_one(Input))
-
     def on_input_changed(self, event: Input.Changed) -> None:
         self._problem(event.value)
 
@@ -153,7 +150,8 @@ class Ask(Dialog[str | None]):
 
     def _problem(self, value: str) -> str:
         wrong = self._check(value) if self._check else ""
-        self.query_one("#wrong", Static).update(safe(wrong))
+        for said in self.query("#wrong").results(Static):
+            said.update(safe(wrong))
         self.call_after_refresh(self._fit)
         return wrong
 
@@ -168,13 +166,13 @@ class TypeName(Ask):
         super().__init__(title, check=check, lines=lines, placeholder=name)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._problem("")
 
 
 class Choose(Dialog[int | None]):
     """One of several, by its number from 0; None when cancelled."""
 
+    FIRST = "OptionList"
     DEFAULT_CSS = "Choose OptionList { height: auto; max-height: 20; background: $panel; border: none; }"
 
     def __init__(self, title: str, options: Sequence[str], selected: int = 0) -> None:
@@ -186,9 +184,8 @@ class Choose(Dialog[int | None]):
         yield OptionList(*(Option(safe(text, longest=200)) for text in self._options), markup=False, compact=True)
 
     def on_mount(self) -> None:
-        options = self.query_one(OptionList)
-        options.focus()
-        options.highlighted = self._selected
+        for options in self.query(OptionList):
+            options.highlighted = self._selected
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_index)
@@ -197,6 +194,7 @@ class Choose(Dialog[int | None]):
 class ErrorDialog(Dialog[None]):
     """An error: what was done, the cause, the tail of what the tool said, and the next step."""
 
+    FIRST = "#close"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "copy", "Copy hint", id="dialog-copy")]
 
     def __init__(self, error: BaseException, doing: str = "") -> None:
@@ -215,9 +213,6 @@ class ErrorDialog(Dialog[None]):
                 yield Button("Copy (c)", id="copy", compact=True)
             yield Button("Close", id="close", compact=True)
 
-    def on_mount(self) -> None:
-        self.query_one("#close").focus()
-
     def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "copy":
             self.action_copy()
@@ -228,7 +223,7 @@ class ErrorDialog(Dialog[None]):
         copy(self, self.hint)
 
 
-def copy(dialog: ModalScreen[R], text: str) -> None:
+def copy(dialog: Modal[R], text: str) -> None:
     """To the clipboard, which is said."""
     from vmtui.tui.app import Panel
 

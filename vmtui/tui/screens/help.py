@@ -11,11 +11,12 @@ from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from vmtui.core.query import KEYS
 from vmtui.profile import settings
+from vmtui.tui.screens.modal import Modal
 from vmtui.tui.text import plain, safe
 from vmtui.tui.widgets.lines import LineView
 from vmtui.tui.widgets.textline import TextLine
@@ -116,9 +117,10 @@ class HelpList(LineView):
         return shown
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Modal[None]):
     """Letters search, arrows move, escape closes."""
 
+    FIRST = "Input"
     CSS = """
     HelpScreen { align: center middle; }
     HelpScreen > Vertical { width: 94%; max-width: 110; height: 90%; background: $panel; border: round $primary; }
@@ -147,8 +149,8 @@ class HelpScreen(ModalScreen[None]):
             )
 
     def on_mount(self) -> None:
-        self.query_one(Input).focus()
-        self.entries.reset()
+        for entries in self.query(HelpList):
+            entries.reset()
 
     def on_resize(self) -> None:
         self.set_class(self.app.size.height < SHORT, "short")

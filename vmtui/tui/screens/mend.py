@@ -28,7 +28,6 @@ class MendSheet(Sheet):
         self._heard: list[Line] = []
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.say_foot("it runs: ctrl+c ends it")
         self.set_interval(DRAW_S, self._draw)
         self._run()

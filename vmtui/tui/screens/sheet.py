@@ -10,9 +10,9 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from vmtui.tui.screens.modal import Modal
 from vmtui.tui.text import plain, safe
 from vmtui.tui.widgets.lines import LineView
 
@@ -78,7 +78,7 @@ class Pages(LineView):
         return rows
 
 
-class Sheet(ModalScreen[None]):
+class Sheet(Modal[None]):
     """Escape, q or Enter closes it. `copied` is what y copies."""
 
     CSS = """
@@ -88,6 +88,7 @@ class Sheet(ModalScreen[None]):
     Sheet #foot { color: $secondary; height: auto; max-height: 2; }
     Sheet Pages { background: $panel; }
     """
+    FIRST = "Pages"
     FOOT = "esc closes   y copies   j k move"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "close", "Close", id="sheet-close"),
@@ -112,15 +113,13 @@ class Sheet(ModalScreen[None]):
             yield Pages(self._lines)
             yield Static(safe(self.FOOT), id="foot", markup=False)
 
-    def on_mount(self) -> None:
-        self.pages.focus()
-
     @property
     def pages(self) -> Pages:
         return self.query_one(Pages)
 
     def say_foot(self, text: str) -> None:
-        self.query_one("#foot", Static).update(safe(text, longest=400))
+        for foot in self.query("#foot").results(Static):
+            foot.update(safe(text, longest=400))
 
     def action_close(self) -> None:
         self.dismiss(None)

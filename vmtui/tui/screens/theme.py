@@ -9,7 +9,6 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -17,6 +16,7 @@ from vmtui.core.errors import SettingsInvalid
 from vmtui.core.lifecycle import Phase
 from vmtui.profile import settings
 from vmtui.tui.palette import Palette
+from vmtui.tui.screens.modal import Modal
 from vmtui.tui.text import plain, safe
 from vmtui.tui.themes import PanelTheme
 from vmtui.tui.widgets.lines import LineView
@@ -63,9 +63,10 @@ class Sample(LineView, can_focus=False):
         return [*states, Segment(f" {palette.glyphs.spark} ", palette.accent), Segment(" found ", palette.match)]
 
 
-class ThemeScreen(ModalScreen[None]):
+class ThemeScreen(Modal[None]):
     """Enter keeps the selected theme, escape goes back to the one before."""
 
+    FIRST = "ThemeList"
     CSS = """
     ThemeScreen { align: right middle; }
     ThemeScreen > Vertical { width: 80; max-width: 94%; height: auto; max-height: 90%; background: $panel;
@@ -108,11 +109,11 @@ class ThemeScreen(ModalScreen[None]):
         return self.query_one(ThemeList)
 
     def on_mount(self) -> None:
-        names = [theme.name for theme in self.themes.themes]
-        self.themes.styles.max_height = max(1, self.app.size.height - 8)
-        self.themes.styles.height = len(names)
-        self.themes.focus()
-        self.themes.reset(names.index(self._before) if self._before in names else 0)
+        for view in self.query(ThemeList):
+            names = [theme.name for theme in view.themes]
+            view.styles.max_height = max(1, self.app.size.height - 8)
+            view.styles.height = len(names)
+            view.reset(names.index(self._before) if self._before in names else 0)
 
     def on_line_view_cursor_moved(self) -> None:
         if self._soon is not None:
