@@ -26,7 +26,7 @@ from vmtui.profile.settings import Settings
 from vmtui.tui.app import Panel
 from vmtui.tui.commands import COMMANDS, EARLY, execute
 from vmtui.tui.detail_text import wrapped
-from vmtui.tui.screens.dialogs import Choose, Confirm, ErrorDialog, TypeName
+from vmtui.tui.screens.dialogs import Ask, Choose, Confirm, ErrorDialog, TypeName
 from vmtui.tui.screens.edit import EditScreen
 
 WEB = Ref("dev", Kind.CONTAINER, "web")
@@ -335,6 +335,16 @@ async def test_what_is_typed_ahead_answers_the_question(workspace: Workspace) ->
         await burst(app, pilot, "colon", *"delete web", "enter", *"web", "enter")
         await until(pilot, lambda: WEB not in app.feed.model.items)
         assert app.screen is app.home
+
+
+async def test_a_path_that_is_typed_ahead_is_no_verb(workspace: Workspace, tmp_path: Path) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        app.home.select(WEB)
+        await burst(app, pilot, "W", *"pxrd")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await until(pilot, lambda: "pxrd" in shown(app))
+        assert phase(app, WEB) is Phase.RUNNING
+        assert app.home.detail is None
 
 
 async def test_ctrl_c_says_what_leaves(workspace: Workspace) -> None:

@@ -249,7 +249,7 @@ class DoctorScreen(PanelScreen):
         if self.panel.ready and not any(trial.began is not None for trial in self._trials.values()):
             self._try()
 
-    def action_mend(self) -> None:
+    async def action_mend(self) -> None:
         row, problem = self.listing.current(), self._problem()
         if row is None or problem is None:
             self.panel.say("there is nothing to mend here", "warning")
@@ -258,7 +258,7 @@ class DoctorScreen(PanelScreen):
         elif (line := repair.command_of(problem.hint)) is None:
             self.panel.say("this next step is for you to take: y copies it", "warning")
         else:
-            self._mend(row.trial, problem, line)
+            await self.panel.until_asked(self._mend(row.trial, problem, line))
 
     @work(group="mend", exclusive=True, exit_on_error=False)
     async def _mend(self, trial: Trial, problem: Problem, line: str) -> None:

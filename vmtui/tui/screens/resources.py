@@ -513,8 +513,11 @@ class ResourcesScreen(PanelScreen):
         lines = [(line, DIFF.get(line[:1], "text")) for line in text.splitlines()]
         self.app.push_screen(Sheet(f"{taken.action} {taken.ref}", lines, text))
 
-    @work(group="save", exit_on_error=False)
     async def action_save_profile(self) -> None:
+        await self.panel.until_asked(self._save_profile())
+
+    @work(group="save", exit_on_error=False)
+    async def _save_profile(self) -> None:
         from vmtui.tui.screens.saving import save_as_profile
 
         await save_as_profile(self.panel, [item.ref for item in self.listing.chosen()])
