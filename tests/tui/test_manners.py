@@ -28,6 +28,7 @@ from vmtui.tui.commands import COMMANDS, EARLY, execute
 from vmtui.tui.detail_text import wrapped
 from vmtui.tui.screens.dialogs import Ask, Choose, Confirm, ErrorDialog, TypeName
 from vmtui.tui.screens.edit import EditScreen
+from vmtui.tui.screens.sheet import Sheet
 
 WEB = Ref("dev", Kind.CONTAINER, "web")
 GUEST = Ref("dev", Kind.VM, "guest")
@@ -614,3 +615,12 @@ async def test_who_asked_is_told_when_a_view_takes_the_place_of_a_question(works
         app.show(app.view_named("map"))
         await until(pilot, lambda: answers == [False])
         assert app.screen is app.view_named("map")
+
+
+async def test_no_scrollbar_covers_text(workspace: Workspace) -> None:
+    async with panel_of(workspace, size=(80, 12)) as (app, pilot):
+        app.push_screen(Sheet("long", [("0123456789" * 30, "text")] * 20))
+        await until(pilot, lambda: "0123" in shown(app))
+        rows = [line.split("│")[1].strip(" ▁▂▃▄▅▆▇█") for line in shown(app).splitlines() if "0123456789" in line]
+        joined = "".join(rows)
+        assert joined in "0123456789" * 60

@@ -234,13 +234,16 @@ class FakeBackend(Backend[S]):
 
     def _status(self, entry: Entry) -> Status:
         return Status(
-            ref=Ref(intern(entry.ref.profile), self.kind, entry.ref.name),  # many have their profile in common
+            ref=self._ref(entry),
             backend=self.name,
             phase=self._phase(entry),
             spec_hash=intern(entry.spec_hash),  # and many what they were made from
             facts=FACTS if not entry.facts else (*FACTS, *entry.facts),
             problems=self._problems(entry),
         )
+
+    def _ref(self, entry: Entry) -> Ref:
+        return Ref(intern(entry.ref.profile), self.kind, entry.ref.name)  # many have their profile in common
 
     def _problems(self, entry: Entry) -> tuple[Problem, ...]:
         mend = f"vmtui rm {entry.ref}"

@@ -142,6 +142,12 @@ class FakeWorkload(FakeBackend[W]):
             addresses=tuple(addresses),
         )
 
+    def _ref(self, entry: Entry) -> Ref:
+        """The one that its port has, which is kept already."""
+        held = self.world.index.held(str(entry.ref))
+        known = self.world.known_port(held[0]) if held else None
+        return super()._ref(entry) if known is None else known.port.consumer
+
     def _addresses(self, entry: Entry) -> Sequence[Address]:
         return [
             Address(network=port.network.name, address=port.address, mac=port.mac, interface=port.interface)

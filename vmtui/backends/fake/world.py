@@ -259,7 +259,7 @@ def _slim(port: Port) -> Port:
     return replace(
         port,
         network=network,
-        consumer=Ref(network.profile, consumer.kind, consumer.name),
+        consumer=Ref(intern(consumer.profile), consumer.kind, consumer.name),
         medium=intern(port.medium),
         gateway=intern(port.gateway),
         dns=_same(port.dns),

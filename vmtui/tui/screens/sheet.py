@@ -69,7 +69,7 @@ class Pages(LineView):
             self.reset()
 
     def _wrapped(self, lines: Sequence[Line]) -> list[Line]:
-        width = max(1, self.size.width)
+        width = self.text_width
         rows: list[Line] = []
         for said, role in lines:
             text = plain(said, 100_000)

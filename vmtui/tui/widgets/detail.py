@@ -93,8 +93,8 @@ class Detail(LineView, can_focus=False):
         elif self._spec_only:
             self._lines = detail_text.spec_lines(self._known, self.palette)
         else:
-            self._lines = detail_text.lines(self._item, self._known, self.palette, self.size.width)
-        self._lines = [part for line in self._lines for part in detail_text.wrapped(line, self.size.width)]
+            self._lines = detail_text.lines(self._item, self._known, self.palette, self.text_width)
+        self._lines = [part for line in self._lines for part in detail_text.wrapped(line, self.text_width)]
         self.reset(self.scroll_offset.y)
 
     def keep_in_sight(self) -> None:

@@ -61,6 +61,11 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):  # its arrow
         return True
 
     @property
+    def text_width(self) -> int:
+        """The cells of a line that no scrollbar covers, whether there is one now or not."""
+        return max(1, self.size.width - self.styles.scrollbar_size_vertical)
+
+    @property
     def palette(self) -> Palette:
         palette: Palette = self.app.palette  # type: ignore[attr-defined]
         return palette
