@@ -37,7 +37,7 @@ async def _session(socket: Path, timeout: float) -> AsyncIterator[Any]:
     try:
         await _take(lock, time.monotonic() + timeout)
         async with asyncio.timeout(timeout):
-            await client.connect(str(socket))
+            await _connect(client, socket)
             yield client
     except (QMPError, OSError, EOFError) as error:
         said = str(error).strip().splitlines()
@@ -48,6 +48,14 @@ async def _session(socket: Path, timeout: float) -> AsyncIterator[Any]:
         with suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
             await client.disconnect()
         os.close(lock)
+
+
+async def _connect(client: Any, socket: Path) -> None:
+    """Raises EOFError for a QEMU that ends just then: the library asserts that it does not."""
+    try:
+        await client.connect(str(socket))
+    except AssertionError:
+        raise EOFError("it has just ended") from None
 
 
 async def _take(lock: int, deadline: float) -> None:
