@@ -528,14 +528,14 @@ def run(*, read_only: bool = False, demo: int | None = None) -> None:
 def _panel(*, read_only: bool, demo: int | None) -> Panel:
     async def opener() -> Workspace:
         from vmtui.host.paths import Paths
+        from vmtui.host.person import acting
 
         paths = Paths.from_environment()
         if demo is not None:
             from vmtui.engine.demo import open_demo
 
-            return await open_demo(paths, demo)
+            return await open_demo(paths, demo, by=acting("vmtui panel"))
         from vmtui.engine.workspace import Workspace
-        from vmtui.host.person import acting
 
         return await Workspace.open(paths, by=acting("vmtui panel"))
 
