@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,9 +60,11 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
         spec = self._spec(entry)
         key = _plug_key(network, request.consumer, request.index)
         with self.world.plug_rows().changing() as put:
-            mine = {other: plug.port for other, plug in self.world.plugs(network)}
+            leased = self.world.leased(network)
             self._refuse_taken(key, request)
-            port = mine.get(key) or self._lease(entry, spec, request, {leased.address for leased in mine.values()})
+            mine = self.world.plug_rows().get(key)
+            known = mine is not None and mine.mark == self.context.mark(network)
+            port = mine.port if mine is not None and known else self._lease(entry, spec, request, leased)
             port = replace(port, medium=request.medium, search=spec.domain, mtu=spec.mtu)
             put(key, Plug(mark=self.context.mark(network), port=port, publish=_texts(request)))
         return port
@@ -159,7 +161,7 @@ class FakeNetworkBackend(FakeBackend[NetworkSpec]):
                 found.append(known.port if up and not known.down else replace(known.port, live=False))
         return tuple(found)
 
-    def _lease(self, entry: Entry, spec: NetworkSpec, request: PortRequest, taken: set[str]) -> Port:
+    def _lease(self, entry: Entry, spec: NetworkSpec, request: PortRequest, taken: Collection[str]) -> Port:
         """Raises Conflict when all addresses are taken."""
         subnet = _subnet(entry.subnet)
         gateway = _gateway(entry, spec)

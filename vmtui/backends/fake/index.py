@@ -56,6 +56,15 @@ class _Workload(msgspec.Struct):
     attachments: _Attached | None = None
 
 
+class _Leased(msgspec.Struct):
+    address: str = ""
+
+
+class _Lease(msgspec.Struct):
+    port: _Leased
+
+
+_lease = msgspec.json.Decoder(_Lease)
 _network = msgspec.json.Decoder(_Network)
 _workload = msgspec.json.Decoder(_Workload)
 
@@ -73,6 +82,8 @@ class Index:
         self._holders: dict[str, tuple[str, ...]] = {}
         self._of_network: dict[str, dict[str, None]] = {}
         self._of_consumer: dict[str, tuple[str, ...]] = {}
+        self._leases: dict[str, dict[str, str]] = {}
+        self._leased: dict[str, set[str]] = {}
         self._listeners: list[set[str]] = []
 
     def listen(self) -> set[str]:
@@ -90,6 +101,16 @@ class Index:
 
     def plugs_of(self, network: str) -> Collection[str]:
         return self._of_network.get(network, ())
+
+    def leased(self, network: str) -> Collection[str] | None:
+        """The addresses that its ports have, kept from `keep_leases` on; None before."""
+        return self._leased.get(network)
+
+    def keep_leases(self, network: str, leases: dict[str, str]) -> Collection[str]:
+        """From now on know the addresses of a network; `leases` are those of now, by the key of the port."""
+        self._leases[network] = leases
+        self._leased[network] = set(leases.values())
+        return self._leased[network]
 
     def plugs_by(self, consumer: str) -> Sequence[str]:
         return self._of_consumer.get(consumer, ())
@@ -143,6 +164,11 @@ class Index:
             self._of_network.get(network, {}).pop(key, None)
         if others:
             self._of_consumer[consumer] = others
+        if network in self._leases:
+            self._leased[network].discard(self._leases[network].pop(key, ""))
+            if text is not None:
+                address = self._leases[network][key] = _lease.decode(text).port.address
+                self._leased[network].add(address)
         if text is not None and PUBLISHED in text:
             self.publishing.add(key)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from sys import intern
@@ -229,6 +229,15 @@ class World:
             plug = self._plugs.get(key)
             if plug is not None and plug.mark == self.context.mark(network):
                 yield key, plug
+
+    def leased(self, network: Ref) -> Collection[str]:
+        """The addresses of a network that are given out. Found once, then kept up to date with each row."""
+        self._plugs.refresh()
+        known = self.index.leased(str(network))
+        if known is None:
+            leases = {key: plug.port.address for key, plug in self.plugs(network)}
+            known = self.index.keep_leases(str(network), leases)
+        return known
 
     def known_port(self, key: str) -> KnownPort | None:
         """What is plugged in, as of the last time that the file was looked at; a row is read once while it stands."""
