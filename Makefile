@@ -8,7 +8,7 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev procps tmux umoci vim-tiny zsh
+TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev less procps tmux umoci vim-tiny zsh
 BENCH_PACKAGES := htop lnav podman
 
 .PHONY: run test snapshots kills bench down lab setup packages test-packages bench-packages clean

@@ -30,8 +30,6 @@ def _front_end(argv: list[str]) -> int:
     screen = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in DUMB
     if not argv and screen:
         return _panel()
-    if len(argv) == 2 and argv[0] == "--demo" and argv[1].isdecimal() and int(argv[1]) and screen:
-        return _panel(demo=int(argv[1]))  # no parser: it costs a MiB and some milliseconds
     from vmtui.headless import arguments
 
     where, args = arguments.parse(argv)

@@ -48,7 +48,7 @@ def bash_in(folder: Path) -> ConsoleSession:
     return ConsoleSession(GUEST, "shell: bash", connect)
 
 
-@needs("bash", "vim", "less")
+@needs("bash", "vim.tiny", "less")
 async def test_a_shell_an_editor_and_a_pager(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "numbers").write_text("".join(f"line {number}\n" for number in range(1000)))
     session = bash_in(tmp_path)
@@ -68,7 +68,7 @@ async def test_a_shell_an_editor_and_a_pager(workspace: Workspace, tmp_path: Pat
         await types("stty size\r")
         await until(pilot, lambda: "23 80" in shown(app))
 
-        await types("vim -u NONE -N new\r")
+        await types("vim.tiny -u NONE -N new\r")
         await until(pilot, lambda: session.engine.modes.alternate and row(1) == "~")
         await types("ihello\r漢字\x1b")
         await until(pilot, lambda: row(1) == "漢字")

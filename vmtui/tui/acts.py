@@ -105,15 +105,15 @@ class Acts:
 
     async def act(self, action: Action, statuses: Sequence[Status]) -> None:
         """Ask if it has to be asked, then do exactly what was shown. In a worker."""
-        refused = [(status.ref, why) for status in statuses if (why := self.why_not(status, action)) is not None]
-        fit = [status for status in statuses if self.why_not(status, action) is None]
-        told = [f"cannot {action} {ref.short}: {why}" for ref, why in refused]
+        asked = [(status, self.why_not(status, action)) for status in statuses]
+        fit = [status for status, why in asked if why is None]
+        left_out = [f"cannot {action} {status.ref.short}: {why}" for status, why in asked if why is not None]
         if not fit or (action is not Action.DELETE and action not in ASKS):
-            for text in told[:REFUSALS]:
+            for text in left_out[:REFUSALS]:
                 self._panel.say(text, "warning")
-            if len(told) > REFUSALS:
-                self._panel.say(f"cannot {action}: and {len(told) - REFUSALS} more", "warning")
-        if fit and await self._agreed(action, fit, told):
+            if len(left_out) > REFUSALS:
+                self._panel.say(f"cannot {action}: and {len(left_out) - REFUSALS} more", "warning")
+        if fit and await self._agreed(action, fit, left_out):
             await self.carry_out(action, [status.ref for status in fit])
 
     async def _agreed(self, action: Action, statuses: Sequence[Status], left_out: Sequence[str]) -> bool:

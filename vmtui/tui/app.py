@@ -510,7 +510,6 @@ if TYPE_CHECKING:
 
 def run(*, read_only: bool = False, demo: int | None = None) -> None:
     """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Exception."""
-    gc.disable()  # until all is there: what is made now stays, and looking through it finds nothing
     while True:
         panel = _panel(read_only=read_only, demo=demo)
         panel.run()
