@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,14 @@ def test_it_moves(demo: Demo) -> None:
         tmux.wait(r"Resources +40\b")
         tmux.keys("7", "7")
         tmux.wait(r"the simulation")
+        leave(tmux)
+
+
+def test_what_changes_is_painted_without_a_key(demo: Demo) -> None:
+    """Only the lines that changed are sent to the terminal: these must be."""
+    with demo.start() as tmux:
+        before = re.findall(r"\d+% ", tmux.wait(r"\d+% "))
+        tmux.until(lambda screen: re.findall(r"\d+% ", screen) not in ([], before), "other loads")
         leave(tmux)
 
 
