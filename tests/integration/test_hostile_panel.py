@@ -51,7 +51,11 @@ def stand_on(panel: Watched, name: str) -> None:
     """Back home, on one resource."""
     panel.press(b"1", ESCAPE, ESCAPE, b"/", f"name:{name}".encode(), ENTER, b"G")
     panel.sees("1 of 7")
-    panel.press(b"G")
+    for _ in range(20):
+        panel.press(b"G")
+        if "Fold" not in panel.screen():  # no heading
+            return
+    raise AssertionError(f"{name} cannot be stood on\n{panel.screen()}")
 
 
 def unhurt(panel: Watched, *, console: bool = False) -> None:

@@ -279,7 +279,7 @@ async def test_a_file_that_changed_meanwhile_is_not_overwritten(workspace: Works
         await pilot.press(*"me", "ctrl+s")
         await dialog(pilot, app, Review)
         file.write_text(TEXT + "# more\n")
-        await pilot.press("tab", "enter")
+        await pilot.press("y")
         await dialog(pilot, app, ErrorDialog)
         await see(pilot, app, "has changed since it")
         assert file.read_text() == TEXT + "# more\n"
