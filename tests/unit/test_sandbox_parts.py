@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.filters import verdict
 from vmtui.backends.wasm import logs, program, state
 from vmtui.backends.wasm.backend import WasmBackend
 from vmtui.backends.wasm.module import read
@@ -32,6 +32,7 @@ from vmtui.sandbox.config import Config, Volume, parse
 from vmtui.sandbox.log import MAX_LINE_BYTES, Log
 from vmtui.sandbox.monitor import Clock
 from vmtui.sandbox.outcome import Ending, Outcome, of_death, of_report
+from vmtui.walls import bpf
 
 TIMEOUT, STOP, NOTHING = Ending("timeout", 5.0), Ending("stop"), Ending()
 
@@ -195,41 +196,25 @@ def test_a_cache_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
 
 
 def allowed(machine: str, number: int, flags: int = 0, arch: int | None = None) -> int:
-    """What the filter says: an interpreter of the classic BPF that it uses."""
-    code = list(struct.iter_unpack("HBBI", seccomp.program(machine)))
-    data = struct.pack("iIQ6Q", number, seccomp.MACHINES[machine][0] if arch is None else arch, 0, flags, 0, 0, 0, 0, 0)
-    accumulator, at = 0, 0
-    while True:
-        operation, yes, no, value = code[at]
-        at += 1
-        if operation == seccomp.LD_W_ABS:
-            accumulator = struct.unpack_from("I", data, value)[0]
-        elif operation == seccomp.RET:
-            return int(value)
-        else:
-            truth = {
-                seccomp.JMP_JEQ: accumulator == value,
-                seccomp.JMP_JGE: accumulator >= value,
-                seccomp.JMP_JSET: bool(accumulator & value),
-            }[operation]
-            at += yes if truth else no
+    """What the filter says."""
+    return verdict(seccomp.program(machine), bpf.AUDIT_ARCH[machine] if arch is None else arch, number, flags)
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
 def test_the_filter(machine: str) -> None:
-    _, clone, clone3, denied = seccomp.MACHINES[machine]
+    clone, clone3, denied = seccomp.MACHINES[machine]
     for number in range(600):
-        verdict = allowed(machine, number)
+        said = allowed(machine, number)
         if number in denied.values() or number == clone:
-            assert verdict == seccomp.RET_ERRNO | 1, number
+            assert said == bpf.RET_ERRNO | 1, number
         elif number == clone3:
-            assert verdict == seccomp.RET_ERRNO | 38
+            assert said == bpf.RET_ERRNO | 38
         else:
-            assert verdict == seccomp.RET_ALLOW, number
-    assert allowed(machine, clone, seccomp.CLONE_THREAD | 0xFF) == seccomp.RET_ALLOW
-    assert allowed(machine, clone, 17) == seccomp.RET_ERRNO | 1
-    assert allowed(machine, 1, arch=0) == seccomp.RET_KILL
-    assert allowed(machine, seccomp.X32_BIT | 1) == seccomp.RET_ERRNO | 1
+            assert said == bpf.RET_ALLOW, number
+    assert allowed(machine, clone, bpf.CLONE_THREAD | 0xFF) == bpf.RET_ALLOW
+    assert allowed(machine, clone, 17) == bpf.RET_ERRNO | 1
+    assert allowed(machine, 1, arch=0) == bpf.RET_KILL
+    assert allowed(machine, bpf.X32_BIT | 1) == bpf.RET_ERRNO | 1
 
 
 @pytest.mark.parametrize("content", [b"\0asm\1\0\0\0", b"(module)", b"  ;; text\n(module)"])

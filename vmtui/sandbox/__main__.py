@@ -10,8 +10,8 @@ import os
 import sys
 
 from vmtui.sandbox.config import parse
-from vmtui.sandbox.confine import die_with_parent
 from vmtui.sandbox.launcher import Failed, compiled, launch
+from vmtui.walls.calls import die_with_parent
 from vmtui.wire.lines import Message, WireError, encode
 
 MAX_CONFIG_BYTES = 4 << 20

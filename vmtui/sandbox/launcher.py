@@ -9,12 +9,12 @@ import os
 import time
 from typing import Any, NoReturn
 
-from vmtui.sandbox import confine
 from vmtui.sandbox.cache import Cache
 from vmtui.sandbox.config import Config
 from vmtui.sandbox.log import Log
 from vmtui.sandbox.monitor import Monitor, reap
 from vmtui.sandbox.process import Failed, be_guest, end, failure, quiet, receive
+from vmtui.walls import calls
 from vmtui.wire.lines import Channel, Message, WireError, channels
 
 ENGINE = "1"  # changes with `guest.engine`, and with what `guest.compile_module` checks
@@ -111,7 +111,7 @@ def start(config: Config, code: int, facts: dict[str, Any]) -> dict[str, Any]:
 
 def _be_monitor(config: Config, code: int, facts: dict[str, Any], launcher: Channel) -> NoReturn:
     try:
-        confine.die_with_parent()
+        calls.die_with_parent()
         os.setsid()
         os.chdir("/")
         quiet()
@@ -150,7 +150,7 @@ def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Chann
     log = Log(os.path.join(config.directory, "log"), config.log_max_bytes)
     ours, theirs = channels()
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-    pid = confine.fork_in_pid_namespace() if os.geteuid() == 0 else os.fork()
+    pid = calls.fork_in_pid_namespace() if os.geteuid() == 0 else os.fork()
     if pid == 0:
         os.dup2(out_end, 1)
         os.dup2(err_end, 2)
@@ -164,7 +164,7 @@ def _supervise(config: Config, code: int, facts: dict[str, Any], launcher: Chann
     if ready.get("event") != "ready" or launcher.receive() is None:
         end(pid)
         return
-    confine.die_with_parent(wanted=False)
+    calls.die_with_parent(wanted=False)
     facts = {"user": ready.get("user"), "cache": facts["cache"]}
     try:
         monitor.run(facts, lambda: _tell(launcher, {"event": "running"}))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from vmtui.sandbox import confine
+from vmtui.walls import calls
 from vmtui.wire.lines import Channel, Message, WireError
 
 MAX_TEXT = 8000  # of a message in a line
@@ -50,7 +50,7 @@ def quiet(fds: Iterable[int] = (0, 1, 2)) -> None:
 def be_guest(channel: Channel, keep: Iterable[int], job: Callable[[ModuleType], dict[str, Any] | None]) -> NoReturn:
     """In a new child: hold on to nothing but `keep`, load wasmtime, do the job, report, and end without a trace."""
     try:
-        confine.die_with_parent()
+        calls.die_with_parent()
         os.setsid()
         _close_all_but({0, 1, 2, *channel.fds(), *keep})
         os.environ.clear()

@@ -6,10 +6,11 @@ walls (namespaces, an empty root, no capabilities), and keeps the kernel's large
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import struct
+
+from vmtui.walls import bpf
+from vmtui.walls.bpf import JMP_JEQ, JMP_JGE, JMP_JSET, LD_W_ABS, RET, RET_ALLOW, RET_ERRNO, RET_KILL
 
 # fmt: off
 # asm/unistd_64.h
@@ -42,33 +43,20 @@ AARCH64 = {
     "setdomainname": 162, "vhangup": 58, "personality": 92, "mknodat": 33, "shmget": 194, "msgget": 186, "semget": 190,
 }
 # fmt: on
-# machine → (AUDIT_ARCH of linux/audit.h, numbers of clone and clone3, what is denied)
-MACHINES = {"x86_64": (0xC000003E, 56, 435, X86_64), "aarch64": (0xC00000B7, 220, 435, AARCH64)}
-
-# linux/bpf_common.h, linux/seccomp.h, linux/sched.h
-LD_W_ABS, JMP_JEQ, JMP_JGE, JMP_JSET, RET = 0x20, 0x15, 0x35, 0x45, 0x06
-RET_ALLOW, RET_ERRNO, RET_KILL = 0x7FFF0000, 0x00050000, 0x80000000
-DATA_NR, DATA_ARCH, DATA_ARG0 = 0, 4, 16  # struct seccomp_data, little-endian
-CLONE_THREAD = 0x10000
-X32_BIT = 0x40000000
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-INSTRUCTION = struct.Struct("HBBI")
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+# machine → (numbers of clone and clone3, what is denied)
+MACHINES = {"x86_64": (56, 435, X86_64), "aarch64": (220, 435, AARCH64)}
 
 
 def program(machine: str) -> bytes:
     """The filter as classic BPF. Raises KeyError for a machine that it does not know."""
-    arch, clone, clone3, denied = MACHINES[machine]
+    clone, clone3, denied = MACHINES[machine]
     deny = RET_ERRNO | errno.EPERM
     code = [
-        (LD_W_ABS, 0, 0, DATA_ARCH),
-        (JMP_JEQ, 1, 0, arch),
+        (LD_W_ABS, 0, 0, bpf.DATA_ARCH),
+        (JMP_JEQ, 1, 0, bpf.AUDIT_ARCH[machine]),
         (RET, 0, 0, RET_KILL),
-        (LD_W_ABS, 0, 0, DATA_NR),
-        (JMP_JGE, 0, 1, X32_BIT),
+        (LD_W_ABS, 0, 0, bpf.DATA_NR),
+        (JMP_JGE, 0, 1, bpf.X32_BIT),
         (RET, 0, 0, deny),
         (JMP_JEQ, 0, 1, clone3),  # its flags are behind a pointer: as if the kernel had none, libc then uses clone
         (RET, 0, 0, RET_ERRNO | errno.ENOSYS),
@@ -77,17 +65,14 @@ def program(machine: str) -> bytes:
         code += [(JMP_JEQ, 0, 1, number), (RET, 0, 0, deny)]
     code += [
         (JMP_JEQ, 0, 3, clone),  # threads, and no processes
-        (LD_W_ABS, 0, 0, DATA_ARG0),
-        (JMP_JSET, 1, 0, CLONE_THREAD),
+        (LD_W_ABS, 0, 0, bpf.DATA_ARG0),
+        (JMP_JSET, 1, 0, bpf.CLONE_THREAD),
         (RET, 0, 0, deny),
         (RET, 0, 0, RET_ALLOW),
     ]
-    return b"".join(INSTRUCTION.pack(*instruction) for instruction in code)
+    return bpf.pack(code)
 
 
-def install(libc: ctypes.CDLL) -> None:
-    """For this thread and those it will start; needs no_new_privs. Raises OSError."""
-    code = program(os.uname().machine)
-    filters = _Program(len(code) // INSTRUCTION.size, code)
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filters), 0, 0):
-        raise OSError(ctypes.get_errno(), "seccomp: " + os.strerror(ctypes.get_errno()))
+def install() -> None:
+    """For this process and all that it starts; needs no_new_privs. Raises OSError."""
+    bpf.install(program(os.uname().machine))

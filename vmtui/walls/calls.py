@@ -1,0 +1,119 @@
+"""System calls that Python's library has no function for. Each raises OSError with the call's name."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# linux/sched.h
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+# linux/mount.h, sys/mount.h; MOUNT_ATTR_RDONLY to NOEXEC are equal to the first four
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MNT_DETACH = 2
+# linux/fcntl.h
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+# linux/prctl.h, linux/capability.h
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+SIGKILL = 9
+# asm/unistd_64.h, asm-generic/unistd.h
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+SYS_MOUNT_SETATTR = 442  # numbers from 424 on are the same on all machines
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns_fd"))
+
+
+def check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, value: int, what: str) -> None:
+    check(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {what}")
+
+
+def die_with_parent(*, wanted: bool = True) -> None:
+    """SIGKILL when the parent ends, or no longer. Children do not inherit it; a change of user cancels it."""
+    prctl(PR_SET_PDEATHSIG, SIGKILL if wanted else 0, "parent's death")
+
+
+def unshare(flags: int, what: str) -> None:
+    check(libc.unshare(flags), f"unshare {what}")
+
+
+def map_user(uid: int, gid: int) -> None:
+    """In a user namespace of one's own, the only user and group are those that one was."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def fork_in_pid_namespace() -> int:
+    """Like os.fork, the child alone in a process namespace. Needs root."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_NEWPID, "pid")
+        pid = os.fork()
+        if pid:
+            check(libc.setns(own, CLONE_NEWPID), "setns")  # later children are ordinary ones
+        return pid
+    finally:
+        os.close(own)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]
+    check(libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]), f"mount {target}")
+
+
+def set_mount_attributes(path: str, flags: int) -> None:
+    """Of the mount at a path and of those below it."""
+    attributes = _MountAttributes(set=flags)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    result = libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, os.fsencode(path), AT_RECURSIVE, ctypes.byref(attributes), size)
+    check(result, f"mount_setattr {path}")
+
+
+def change_root(new: str) -> None:
+    """The mount at `new` becomes the root and the working directory; what was the root is gone."""
+    os.chdir(new)
+    check(libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    check(libc.umount2(b".", MNT_DETACH), "umount")
+    os.chdir("/")
+
+
+def drop_bounding_set() -> None:
+    """No program executed from here on gains a capability. Needs CAP_SETPCAP."""
+    capability = 0
+    while libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+
+
+def drop_capabilities() -> None:
+    """This thread has none, and none that it could take back."""
+    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    check(libc.syscall(SYS_CAPSET[os.uname().machine], header, nothing), "capset")
+
+
+def become(uid: int, gid: int) -> None:
+    """Needs root."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def set_host_name(name: str) -> None:
+    """Of the UTS namespace; needs CAP_SYS_ADMIN in it."""
+    encoded = name.encode()
+    check(libc.sethostname(encoded, len(encoded)), "sethostname")
