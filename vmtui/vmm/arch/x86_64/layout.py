@@ -32,6 +32,7 @@ class Window(NamedTuple):
 # words at 0x40E and 0x413 and takes zeros for "not there" (arch/x86/kernel/ebda.c). From 0x9D000 on, its decompressor
 # puts a trampoline below the end of low RAM (arch/x86/boot/compressed/pgtable_64.c). All is free once Linux runs.
 GDT = 0x500
+RNG_SEED = 0x5000  # struct setup_data
 PVH_START_INFO = 0x6000  # with the module list and the memory map after it, in one page
 ZERO_PAGE = 0x7000  # struct boot_params, one page
 BOOT_STACK = 0x8FF0  # grows down; Linux brings its own before it pushes anything
