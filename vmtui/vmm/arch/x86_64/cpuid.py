@@ -75,7 +75,7 @@ def vcpu_cpuid(
     dedicated: bool = False,
     nested: bool = False,
     pmu: bool = False,
-) -> tuple[CpuidEntry, ...]:
+) -> list[CpuidEntry]:
     """The list for KVM_SET_CPUID2 of processor `index` of `cpus`, from that of KVM_GET_SUPPORTED_CPUID.
 
     tsc_deadline: whether KVM_CAP_TSC_DEADLINE_TIMER is there, which that list does not say (api.rst 4.46).
@@ -104,7 +104,7 @@ def vcpu_cpuid(
     told += [level for leaf in TOPOLOGY_LEAVES if leaf <= last for level in topology.levels(leaf)]
     if tsc_khz:
         told.append(CpuidEntry(TIMING, 0, 0, tsc_khz, APIC_BUS_KHZ, 0, 0))
-    return tuple(told)
+    return told
 
 
 def _filtered(entry: CpuidEntry, *, nested: bool, pmu: bool) -> CpuidEntry:

@@ -115,6 +115,32 @@ START_MSRS: tuple[tuple[int, int], ...] = (
 )
 
 
+_SEGMENT = struct.Struct("<QIH9Bx")
+_TABLE = struct.Struct("<QH6x")
+
+
+def pack_regs(registers: Registers) -> bytes:
+    """struct kvm_regs."""
+    r = registers
+    return struct.pack("<18Q", 0, r.rbx, 0, 0, r.rsi, 0, r.rsp, r.rbp, *(0,) * 8, r.rip, r.rflags)
+
+
+def pack_sregs(special: SpecialRegisters, current: bytes) -> bytes:
+    """struct kvm_sregs, from what KVM_GET_SREGS says now."""
+    sregs = bytearray(current)
+    for index, segment in enumerate(special[:8]):
+        _SEGMENT.pack_into(sregs, 24 * index, *segment)
+    _TABLE.pack_into(sregs, 192, *special.gdt)
+    _TABLE.pack_into(sregs, 208, *special.idt)
+    struct.pack_into("<Q8xQQ8xQ", sregs, 224, special.cr0, special.cr3, special.cr4, special.efer)  # not CR2, CR8
+    return bytes(sregs)
+
+
+def pack_msrs(msrs: tuple[tuple[int, int], ...] = START_MSRS) -> bytes:
+    """struct kvm_msrs."""
+    return struct.pack("<II", len(msrs), 0) + b"".join(struct.pack("<IIQ", index, 0, value) for index, value in msrs)
+
+
 def start_state(memory: GuestMemory, entry: Entry) -> StartState:
     """The state to start in; the tables that it points to are written to guest memory."""
     long_mode = entry.protocol is Protocol.LINUX_64
