@@ -56,7 +56,7 @@ def enter(uid: int | None, *, file_bytes: int, phase: Callable[[str], None] = la
         if os.geteuid() == 0:
             raise
         isolated = False
-        missing.append(f"namespaces: {error.strerror}")
+        missing.append(f"namespaces: {error.strerror} (see `sysctl user.max_user_namespaces` and AppArmor)")
     if isolated or uid is not None:
         limits.limit_threads()  # of a user, or of one in this namespace, who is nobody else
     calls.drop_bounding_set()
