@@ -8,10 +8,10 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev less procps tmux umoci vim-tiny zsh
+TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev kmod less procps tmux umoci vim-tiny zsh
 BENCH_PACKAGES := htop lnav podman
 
-.PHONY: run test snapshots kills bench down lab setup packages test-packages bench-packages clean
+.PHONY: run test snapshots kills bench down lab lab-shell setup packages test-packages bench-packages clean
 
 run: setup
 	@$(VMTUI) --profile $(PROFILE)
@@ -42,8 +42,13 @@ bench: setup test-packages bench-packages
 down:
 	@$(VMTUI) --profile $(PROFILE) --down --purge --yes
 
-lab: setup
-	@echo "the lab proves the KVM backend; it comes with the bundled VMM core"
+# A machine with a KVM that works, on this one; its tests, and a shell in it.
+lab: setup test-packages
+	$(BIN)/python -m tests.lab.host --report build/lab -- \
+	  $(BIN)/pytest -m lab tests/lab --junitxml=/run/lab/out/report.xml --durations=10
+
+lab-shell: setup test-packages
+	@$(BIN)/python -m tests.lab.host --shell
 
 setup: packages $(VENV)/.installed
 
@@ -77,4 +82,4 @@ bench-packages:
 	 fi
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -63,6 +63,7 @@ PCI_CONFIG_PORT = 0xCF8  # address; data at 0xCFC (PCI Local Bus 3.0, 3.2.2.3.2)
 COM1_PORT, COM1_GSI = 0x3F8, 4  # `console=ttyS0` and `earlyprintk` expect it there (arch/x86/include/asm/serial.h)
 POWER_PORT = 0x600  # ours: sleep control, sleep status and reset
 GED_GSI = 9  # ours, where a PC has the SCI: the power button
+VMGENID_GSI = 10  # ours: the VM generation ID is another
 IOAPIC_PINS = 24  # KVM_IOAPIC_NUM_PINS
 FIRST_MSI_GSI = IOAPIC_PINS  # what is routed to message-signalled interrupts begins after the pins
 
