@@ -36,7 +36,8 @@ def parsed(image: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("cpus", [1, 4, 32])
 def test_sums_and_pointers(cpus: int) -> None:
     image = tables.build(cpus, 5 * GIB)
-    assert image[:8] == b"RSD PTR " and sum(image[:20]) & 0xFF == 0 == sum(image[:36]) & 0xFF
+    assert image[:8] == b"RSD PTR "
+    assert [sum(image[:20]) & 0xFF, sum(image[:36]) & 0xFF] == [0, 0]
     found = parsed(image)
     assert set(found) == {"XSDT", "FACP", "APIC", "MCFG", "DSDT"}
     assert all(sum(table) & 0xFF == 0 for table in found.values())
@@ -47,7 +48,7 @@ def test_hardware_reduced_and_nothing_to_poll() -> None:
     facp = parsed(tables.build(1, GIB))["FACP"]
     assert (len(facp), facp[8]) == (276, 6)
     flags, boot = struct.unpack_from("<I", facp, 112)[0], struct.unpack_from("<H", facp, 109)[0]
-    assert flags & (1 << 20) and flags & (1 << 10)
+    assert flags & (1 << 20 | 1 << 10) == 1 << 20 | 1 << 10
     assert boot == 1 << 2 | 1 << 5, "no VGA, no RTC, no 8042"
     for offset in (116, 244, 256):
         assert struct.unpack_from("<BBBBQ", facp, offset) == (1, 8, 0, 1, layout.POWER_PORT)
@@ -89,8 +90,8 @@ def test_acpica_reads_them_and_builds_them_again(tmp_path: Path, cpus: int, ram:
     for signature, table in parsed(tables.build(cpus, ram)).items():
         (tmp_path / f"{signature}.dat").write_bytes(table)
         text = _iasl("-d", f"{signature}.dat", cwd=tmp_path)
-        assert "Error" not in text and "Warning" not in text, text
-        # Not -oa: without folding and short paths the bytes are the same again
+        assert not re.search("Error|Warning", text), text
+        # without its optimisations, for the bytes to be the same again
         text = _iasl("-on", "-of", "-cr", f"{signature}.dsl", cwd=tmp_path)
         assert re.search(r"0 Errors, 0 Warnings", text), text
         again = (tmp_path / f"{signature}.aml").read_bytes()
