@@ -1,0 +1,110 @@
+"""What the lab keeps between its runs: kernels of Debian's suites, unpacked, and its own initramfs. Safe to delete."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from vmtui.backends.qemu import kernel, packages
+from vmtui.backends.qemu.kernel import Kernel
+from vmtui.core.backend import Progress
+from vmtui.core.errors import Fault
+from vmtui.host.files import write_atomic
+from vmtui.host.process import which
+
+SUITES = ("bookworm", "trixie")
+SORTS = ("cloud", "generic")
+PACKAGES = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+IN_THE_LAB = "VMTUI_LAB_CACHE"
+UPDATE_TIMEOUT_S = 300
+_up_to_date: set[str] = set()  # suites, in this process
+
+
+def folder() -> Path:
+    """The host's, in the lab too."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get(IN_THE_LAB) or home / "vmtui-lab")
+
+
+def place(suite: str) -> Path:
+    """Laid out as a cache of vmtui's."""
+    return folder() / suite
+
+
+def fetched(suite: str, sort: str) -> Kernel:
+    """Debian's kernel of that sort, with modules that modprobe can load. Raises Fault (no network, no space)."""
+    missing = packages.remembered(PACKAGES[sort], place(suite) / "kernels") is None
+    with _apt_of(suite) if missing else nullcontext():
+        found = asyncio.run(kernel.resolve(kernel.DEB + PACKAGES[sort], place(suite), _say))
+    if found.modules is not None and not (found.modules / "modules.dep").exists():
+        root = found.modules.parents[2]
+        subprocess.run([which("depmod"), "-b", root, found.release], check=True, timeout=UPDATE_TIMEOUT_S)
+    return found
+
+
+def all_fetched() -> list[Kernel]:
+    """All kernels that tests may boot: the lab cannot fetch any. Raises Fault."""
+    return [fetched(suite, sort) for suite in SUITES for sort in SORTS]
+
+
+def busybox() -> Path:
+    """Debian's static busybox. Raises Fault."""
+    return asyncio.run(packages.busybox(place(SUITES[0]), _say))
+
+
+def _say(progress: Progress) -> None:
+    print(f"lab: {progress.message}", file=sys.stderr)
+
+
+@contextmanager
+def _apt_of(suite: str) -> Iterator[None]:
+    """Let apt see that suite alone, with lists of its own; the machine's configuration of apt is left as it is."""
+    root = folder() / "apt" / suite
+    (root / "lists/partial").mkdir(parents=True, exist_ok=True)
+    (root / "archives/partial").mkdir(parents=True, exist_ok=True)
+    write_atomic(root / "sources.list", f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n".encode())
+    settings = {
+        "Dir::Etc::sourcelist": root / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::lists": root / "lists",
+        "Dir::Cache": root,
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+    }
+    write_atomic(root / "apt.conf", "".join(f'{name} "{value}";\n' for name, value in settings.items()).encode())
+    before = os.environ.get("APT_CONFIG")
+    os.environ["APT_CONFIG"] = str(root / "apt.conf")
+    try:
+        if suite not in _up_to_date:
+            _update(suite)
+        yield
+    finally:
+        del os.environ["APT_CONFIG"]
+        if before is not None:
+            os.environ["APT_CONFIG"] = before
+
+
+def _update(suite: str) -> None:
+    print(f"lab: reading the package lists of {suite}", file=sys.stderr)
+    argv = ["apt-get", "-q", "update"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=UPDATE_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise Fault(f"cannot read the package lists of {suite}", hint="apt-get update", details=done.stderr)
+    _up_to_date.add(suite)
+
+
+def _mirror() -> str:
+    """Where this machine has Debian from. Raises Fault."""
+    shown = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian", "Component: main"],
+        capture_output=True, text=True, timeout=UPDATE_TIMEOUT_S, check=False,
+    )  # fmt: skip
+    for line in shown.stdout.splitlines():
+        return line
+    raise Fault("apt knows no archive of Debian", hint="apt-get update")

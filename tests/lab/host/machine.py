@@ -1,0 +1,178 @@
+"""The lab itself: a QEMU that emulates a machine with SVM, and so with a KVM that works, on the host's own files.
+
+The host's `/` is there read-only over 9p, under an overlay in memory; /tmp, /var/tmp and /run are memory. One job runs,
+as root. It has no network but its loopback. /run/lab is a directory shared with the host, gone after the run.
+"""
+
+from __future__ import annotations
+
+import compileall
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import termios
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tests.lab.host import cache, initramfs
+from vmtui.backends.qemu.kernel import Kernel
+
+ROOT = Path(__file__).resolve().parents[3]
+GUEST = Path(__file__).parent / "guest"
+HIDDEN = ("/run", "/tmp", "/var/tmp")  # memory, in the lab
+SHARE = "/run/lab"
+APPEND = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on"
+CONSOLE_TAIL_BYTES = 16 << 10
+
+
+class LabFailed(Exception):
+    """The job did not come to an end; str() says why, and what the lab's console said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`shown` are directories of the host below /tmp, /var/tmp or /run that are to be there too.
+
+    `report` is where files go that the job puts into /run/lab/out; the directory is made.
+    """
+
+    argv: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    timeout_s: float = 480.0
+    terminal: bool = False
+    memory_mib: int = 4096
+    shown: tuple[Path, ...] = ()
+    report: Path | None = None
+
+
+def run(job: Job, out: IO[bytes]) -> int:
+    """Boot, run the job with its output going to `out` as it comes, and return its exit code.
+
+    Nothing of it runs any more when this returns or raises, or when this process is gone. Raises LabFailed (it did not
+    end in time, the machine went down under it), Fault (no network, no space, no QEMU).
+    """
+    cache.all_fetched()
+    kernel = cache.fetched("bookworm", "generic")
+    for package in ("vmtui", "tests"):  # what is compiled here need not be, slowly, in there
+        compileall.compile_dir(ROOT / package, quiet=2)
+    share = Path(tempfile.mkdtemp(prefix="vmtui-lab-"))
+    try:
+        _prepare(share, job, kernel)
+        argv = _command(share, job, kernel)
+        problem = _foreground(argv, job.timeout_s) if job.terminal else _piped(argv, job.timeout_s, out)
+        if job.report is not None:
+            shutil.copytree(share / "out", job.report, dirs_exist_ok=True)
+        code = share / "code"
+        if problem is None and code.exists():
+            return int(code.read_text())
+        raise LabFailed(
+            f"{problem or 'the lab went down under its job'}; its console said:\n{_tail(share / 'console')}"
+        )
+    finally:
+        shutil.rmtree(share, ignore_errors=True)
+
+
+def _prepare(share: Path, job: Job, kernel: Kernel) -> None:
+    assert kernel.modules is not None
+    columns, rows = shutil.get_terminal_size()
+    hidden = [place for place in (ROOT, cache.folder(), *job.shown) if str(place.resolve()).startswith(HIDDEN)]
+    settings = {
+        "release": kernel.release,
+        "modules": str(kernel.modules),
+        "terminal": "yes" if job.terminal else "",
+        "size": f"{rows} {columns}",
+    }
+    variables = {
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PATH": os.environ.get("PATH", os.defpath),
+        "TERM": os.environ.get("TERM", "dumb") if job.terminal else "dumb",
+        "XDG_CACHE_HOME": "/var/tmp/cache",
+        "XDG_STATE_HOME": "/var/tmp/state",
+        "VMTUI_LAB": "1",
+        cache.IN_THE_LAB: str(cache.folder()),
+        **job.environment,
+    }
+    (share / "out").mkdir()
+    (share / "start").write_bytes((GUEST / "start").read_bytes())
+    (share / "settings").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()))
+    (share / "shown").write_text("".join(f"{place.resolve()}\n" for place in hidden))
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    kernels = shlex.quote(str(cache.place("bookworm") / "kernels"))
+    (share / "job").write_text(
+        f"{exports}mkdir -p $XDG_CACHE_HOME/vmtui $XDG_STATE_HOME\nln -s {kernels} $XDG_CACHE_HOME/vmtui/kernels\n"
+        f"cd {shlex.quote(str(ROOT))}\nexec {shlex.join(job.argv)}\n"
+    )
+
+
+def _command(share: Path, job: Job, kernel: Kernel) -> list[str]:
+    port = "virtconsole" if job.terminal else "virtserialport,nr=1"
+    return [
+        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
+        "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", f"{job.memory_mib}M",
+        "-kernel", str(kernel.image), "-initrd", str(initramfs.built(kernel)), "-append", APPEND,
+        "-nodefaults", "-display", "none", "-no-reboot",
+        "-serial", f"file:{share}/console",
+        "-device", "virtio-rng-pci",
+        "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
+        "-virtfs", f"local,path={share},mount_tag=lab,security_model=none",
+        "-device", "virtio-serial-pci", "-chardev", "stdio,id=job,signal=off", "-device", f"{port},chardev=job",
+    ]  # fmt: skip
+
+
+def _piped(argv: list[str], timeout_s: float, out: IO[bytes]) -> str | None:
+    """What went wrong, or None. A signal to our process group does not reach it: it ends with us."""
+    stdin = subprocess.PIPE  # silent, but open: at its end QEMU would close the port that the output goes through
+    with subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, start_new_session=True) as process:
+        stdout = process.stdout
+        assert stdout is not None
+
+        def pump() -> None:
+            while chunk := os.read(stdout.fileno(), 65536):
+                out.write(chunk)
+                out.flush()
+
+        pumping = threading.Thread(target=pump)
+        pumping.start()
+        try:
+            return _waited(process, timeout_s)
+        finally:
+            process.kill()
+            pumping.join()
+
+
+def _foreground(argv: list[str], timeout_s: float) -> str | None:
+    """The same with our terminal for its own: QEMU puts it into raw mode, and we put it back."""
+    before = termios.tcgetattr(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with subprocess.Popen(argv) as process:
+            try:
+                return _waited(process, timeout_s)
+            finally:
+                process.kill()
+    finally:
+        os.set_blocking(0, True)
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _waited(process: subprocess.Popen[bytes], timeout_s: float) -> str | None:
+    try:
+        code = process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return f"the job did not end within {timeout_s:g} s"
+    return f"QEMU ended with {code}" if code else None
+
+
+def _tail(console: Path) -> str:
+    try:
+        said = console.read_bytes()[-CONSOLE_TAIL_BYTES:]
+    except OSError:
+        return "(nothing)"
+    text = said.decode(errors="replace").replace("\r", "")
+    return "".join(char for char in text if char.isprintable() or char == "\n")

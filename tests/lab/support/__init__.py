@@ -1,0 +1,1 @@
+"""What tests find in the lab."""
