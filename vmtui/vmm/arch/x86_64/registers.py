@@ -132,7 +132,8 @@ def pack_sregs(special: SpecialRegisters, current: bytes) -> bytes:
         _SEGMENT.pack_into(sregs, 24 * index, *segment)
     _TABLE.pack_into(sregs, 192, *special.gdt)
     _TABLE.pack_into(sregs, 208, *special.idt)
-    struct.pack_into("<Q8xQQ8xQ", sregs, 224, special.cr0, special.cr3, special.cr4, special.efer)  # not CR2, CR8
+    for offset, value in ((224, special.cr0), (240, special.cr3), (248, special.cr4), (264, special.efer)):
+        struct.pack_into("<Q", sregs, offset, value)
     return bytes(sregs)
 
 
