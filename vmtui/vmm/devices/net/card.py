@@ -36,10 +36,8 @@ class Card(VirtioDevice):
         self.features = offered
         self.tap = tap
         self._mac, self._mtu = mac, mtu
-        self._awaited = -1  # the events of `tap` that the loop watches for; -1: it does not watch
+        self._awaiting = False  # packets: the loop watches the TAP
         self.taps_lost = 0
-        if tap is not None:
-            self.await_packets(False)
 
     def config(self) -> bytes:
         """struct virtio_net_config, 5.1.4: mac, status, max_virtqueue_pairs (only with MQ), mtu."""
@@ -75,17 +73,23 @@ class Card(VirtioDevice):
 
     def _drop(self) -> None:
         if self.tap is not None:
-            self.loop.unwatch(self.tap.fd)
+            self.await_packets(False)
             self.tap.close()
             self.tap = None
-            self._awaited = -1
 
     def await_packets(self, wanted: bool) -> None:
-        """Whether `packets` is to be called when there are some. Of the TAP's end we hear in any case."""
-        tap, events = self.tap, EPOLLIN if wanted else 0
-        if tap is not None and events != self._awaited:
-            self._awaited = events
-            self.loop.watch(tap.fd, lambda happened: self._happened(tap, happened), events)
+        """Whether `packets` is to be called when there are some; meanwhile we hear of the TAP's end as well.
+
+        Not otherwise: epoll is woken for it as for a packet, and would have to be for each.
+        """
+        tap = self.tap
+        if tap is None or wanted == self._awaiting:
+            return
+        self._awaiting = wanted
+        if wanted:
+            self.loop.watch(tap.fd, lambda happened: self._happened(tap, happened), EPOLLIN)
+        else:
+            self.loop.unwatch(tap.fd)
 
     def _happened(self, tap: Tap, events: int) -> None:
         if events & (EPOLLERR | EPOLLHUP):  # level-triggered, and would be for ever

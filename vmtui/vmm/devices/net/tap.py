@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 
@@ -67,6 +68,13 @@ class Tap:
                 os.readv(self.fd, [scratch])
         except BlockingIOError:
             pass
+
+    @property
+    def gone(self) -> bool:
+        """Whether the interface was deleted; it does not come back for this descriptor."""
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        return bool(poll.poll(0))  # POLLERR
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -26,6 +26,7 @@ GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 0x8008AF00, 0x4008AF00, 0
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 0x4008AF10, 0x4028AF11, 0x4008AF12, 0xC008AF12
 SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR, NET_SET_BACKEND = 0x4008AF20, 0x4008AF21, 0x4008AF22, 0x4008AF30
 UNBIND = -1
+LOOK_S = 5.0  # the TAP's end is nothing that we are told: a guest that sends shows it at once, one that does not, then
 _MEMORY = struct.Struct("<II")  # struct vhost_memory: nregions, padding
 _REGION = struct.Struct("<QQQQ")  # guest_phys_addr, memory_size, userspace_addr, flags_padding
 _STATE = struct.Struct("<II")  # struct vhost_vring_state: index, num
@@ -47,13 +48,13 @@ class VhostNet(Card):
         super().__init__(name, tap, mac, mtu, OFFERED & (self._kernel | ~KERNELS))
         self._fd = vhost_fd
         self._owned = False
-        self._broken = EventFd()  # the kernel's word that a ring breaks the rules
-        loop.watch(self._broken.fd, lambda _: self._ring_broken())
+        self._error = EventFd()  # the kernel's word that it cannot go on
+        loop.watch(self._error.fd, lambda _: self._failed())
 
     def activate(self, activation: Activation) -> None:
         with self.lock:
             self.session = activation
-            self._broken.drain()
+            self._error.drain()
             try:
                 self._begin(activation)
             except OSError as error:
@@ -66,6 +67,15 @@ class VhostNet(Card):
                     self.connect(self.tap, activation)
                 except OSError:
                     self.unplug()
+        self.loop.after(LOOK_S, lambda: self._look(activation))
+
+    def _look(self, session: Activation) -> None:
+        with self.lock:
+            if self.session is not session:
+                return
+            if self.tap is not None and self.tap.gone:
+                self.unplug()
+        self.loop.after(LOOK_S, lambda: self._look(session))
 
     def _begin(self, session: Activation) -> None:
         if not self._owned:  # not before: it starts a thread, and what is to be confined may have one only
@@ -83,7 +93,7 @@ class VhostNet(Card):
                 self._set(SET_VRING_NUM, _STATE.pack(index, queue.size))
                 self._set(SET_VRING_BASE, _STATE.pack(index, queue.popped))
                 self._set(SET_VRING_ADDR, self._addresses(index, queue, session.memory))
-                self._set(SET_VRING_ERR, _FILE.pack(index, self._broken.fd))
+                self._set(SET_VRING_ERR, _FILE.pack(index, self._error.fd))
                 self._set(SET_VRING_CALL, _FILE.pack(index, session.calls[index].fd))
                 self._set(SET_VRING_KICK, _FILE.pack(index, session.kicks[index].fd))
 
@@ -139,14 +149,18 @@ class VhostNet(Card):
             os.close(self._fd)
             self._fd = -1
 
-    def _ring_broken(self) -> None:
+    def _failed(self) -> None:
+        """By a packet for a TAP that was deleted, or by the guest."""
         with self.lock:
-            self._broken.drain()
+            self._error.drain()
             session = self.session
             if session is None:
                 return
-            self._end(session)
-            session.failed("the kernel found a ring that breaks the rules")
+            if self.tap is not None and self.tap.gone:
+                self.unplug()
+            elif self.tap is not None:
+                self._end(session)
+                session.failed("the kernel found a ring that breaks the rules")
 
     def _set(self, request: int, data: bytes) -> None:
         ioctl.give(self._fd, request, VHOST_NET, data)
@@ -163,8 +177,8 @@ class VhostNet(Card):
     def close(self) -> None:
         super().close()
         self._give_up()
-        self.loop.unwatch(self._broken.fd)
-        self._broken.close()
+        self.loop.unwatch(self._error.fd)
+        self._error.close()
 
 
 def open_vhost() -> int:
