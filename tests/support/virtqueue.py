@@ -78,9 +78,7 @@ class DriverQueue:
     # As a driver does
 
     def allocate(self, length: int) -> int:
-        """Guest address of `length` bytes that no chain in flight uses."""
-        if not self.chains:
-            self._next = self._data_at
+        """Guest address of `length` bytes, for the caller until all chains have been taken back."""
         at, self._next = self._next, (self._next + length + 15) & ~15
         assert self._next <= self._data_end, "the test needs more memory"
         return at
@@ -131,6 +129,8 @@ class DriverQueue:
         self.seen = (self.seen + 1) & 0xFFFF
         pieces, slots = self.chains.pop(entry.head)
         self._free += slots
+        if not self.chains:
+            self._next = self._data_at
         return entry, b"".join(self.memory.read(piece.addr, piece.length) for piece in pieces if piece.writable)
 
 
