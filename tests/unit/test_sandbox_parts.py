@@ -26,13 +26,13 @@ from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import SandboxSpec
 from vmtui.core.units import ReadOnlyMount, Size
 from vmtui.host.process import boot_id
-from vmtui.sandbox import outcome, seccomp
+from vmtui.sandbox import outcome
 from vmtui.sandbox.cache import DIGEST_BYTES, Cache
 from vmtui.sandbox.config import Config, Volume, parse
 from vmtui.sandbox.log import MAX_LINE_BYTES, Log
 from vmtui.sandbox.monitor import Clock
 from vmtui.sandbox.outcome import Ending, Outcome, of_death, of_report
-from vmtui.walls import bpf
+from vmtui.walls import bpf, denials
 
 TIMEOUT, STOP, NOTHING = Ending("timeout", 5.0), Ending("stop"), Ending()
 
@@ -197,12 +197,12 @@ def test_a_cache_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
 
 def allowed(machine: str, number: int, flags: int = 0, arch: int | None = None) -> int:
     """What the filter says."""
-    return verdict(seccomp.program(machine), bpf.AUDIT_ARCH[machine] if arch is None else arch, number, flags)
+    return verdict(denials.program(machine), bpf.AUDIT_ARCH[machine] if arch is None else arch, number, flags)
 
 
-@pytest.mark.parametrize("machine", seccomp.MACHINES)
+@pytest.mark.parametrize("machine", denials.MACHINES)
 def test_the_filter(machine: str) -> None:
-    clone, clone3, denied = seccomp.MACHINES[machine]
+    clone, clone3, denied = denials.MACHINES[machine]
     for number in range(600):
         said = allowed(machine, number)
         if number in denied.values() or number == clone:

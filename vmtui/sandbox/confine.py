@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import resource
 
-from vmtui.sandbox import seccomp
 from vmtui.sandbox.config import Config, Volume
-from vmtui.walls import calls
+from vmtui.walls import calls, denials
 
 ALL = calls.CLONE_NEWNS | calls.CLONE_NEWNET | calls.CLONE_NEWIPC | calls.CLONE_NEWUTS | calls.CLONE_NEWCGROUP
 RUNTIME_BYTES = 512 << 20  # what Python, wasmtime and the code of a module may need beside the linear memory
@@ -96,4 +95,4 @@ def drop(uid: int, gid: int) -> None:
     calls.drop_capabilities()
     calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
     calls.die_with_parent()  # a change of user cancelled it
-    seccomp.install()
+    denials.install()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Container
 
 # linux/sched.h
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
@@ -12,17 +13,19 @@ CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
+MOUNT_ATTR_IDMAP = 0x00100000
+OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 # linux/fcntl.h
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 # linux/prctl.h, linux/capability.h
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 4, 23, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 SIGKILL = 9
 # asm/unistd_64.h, asm-generic/unistd.h
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
-SYS_MOUNT_SETATTR = 442  # numbers from 424 on are the same on all machines
+SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442  # from 424 on the same on all machines
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,6 +61,11 @@ def map_user(uid: int, gid: int) -> None:
             file.write(text)
 
 
+def join(namespace: int, kind: int, what: str) -> None:
+    """The namespace that is open as a descriptor."""
+    check(libc.setns(namespace, kind), f"setns {what}")
+
+
 def fork_in_pid_namespace() -> int:
     """Like os.fork, the child alone in a process namespace. Needs root."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -65,7 +73,7 @@ def fork_in_pid_namespace() -> int:
         unshare(CLONE_NEWPID, "pid")
         pid = os.fork()
         if pid:
-            check(libc.setns(own, CLONE_NEWPID), "setns")  # later children are ordinary ones
+            join(own, CLONE_NEWPID, "pid")  # later children are ordinary ones
         return pid
     finally:
         os.close(own)
@@ -76,12 +84,29 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
     check(libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]), f"mount {target}")
 
 
-def set_mount_attributes(path: str, flags: int) -> None:
-    """Of the mount at a path and of those below it."""
+def set_mount_attributes(path: str, flags: int, *, at: int = AT_FDCWD, owners: int | None = None) -> None:
+    """Of the mount at a path (below the descriptor `at`; "" is that itself) and of those below it.
+
+    `owners` is a user namespace: files of user 0 in it, which the disk has, belong to whom that is outside.
+    """
     attributes = _MountAttributes(set=flags)
+    if owners is not None:
+        attributes.set |= MOUNT_ATTR_IDMAP
+        attributes.userns_fd = owners
+    which = AT_RECURSIVE | (0 if path else AT_EMPTY_PATH)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
-    result = libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, os.fsencode(path), AT_RECURSIVE, ctypes.byref(attributes), size)
+    result = libc.syscall(SYS_MOUNT_SETATTR, at, os.fsencode(path), which, ctypes.byref(attributes), size)
     check(result, f"mount_setattr {path}")
+
+
+def clone_mount(fd: int) -> int:
+    """A mount of what is open as `fd`, of a file alone or of a folder and all below it, attached nowhere yet."""
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
+    return check(libc.syscall(SYS_OPEN_TREE, fd, b"", flags), "open_tree")
+
+
+def attach_mount(tree: int, target: str) -> None:
+    check(libc.syscall(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH), "move_mount")
 
 
 def change_root(new: str) -> None:
@@ -92,10 +117,12 @@ def change_root(new: str) -> None:
     os.chdir("/")
 
 
-def drop_bounding_set() -> None:
-    """No program executed from here on gains a capability. Needs CAP_SETPCAP."""
+def drop_bounding_set(keep: Container[int] = ()) -> None:
+    """No program executed from here on has or gains a capability, but for these. Needs CAP_SETPCAP."""
     capability = 0
-    while libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+    while libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
+        if capability not in keep:
+            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
         capability += 1
 
 

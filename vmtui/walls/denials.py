@@ -1,13 +1,15 @@
-"""A seccomp filter that takes from the guest what a module under WASI has no use for: programs, sockets, mounts, keys.
+"""A seccomp filter that takes away what a program that only computes, or serves files, has no use for.
 
-System calls beyond the list stay: Python, wasmtime and the C library choose among many. It is the last of several
-walls (namespaces, an empty root, no capabilities), and keeps the kernel's larger surfaces out of reach.
+No programs, sockets, mounts, keys. System calls beyond the list stay: large programs and their libraries choose among
+many. It is the last of several walls (namespaces, a small root, no capabilities), and keeps the kernel's larger
+surfaces out of reach.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Container
 
 from vmtui.walls import bpf
 from vmtui.walls.bpf import JMP_JEQ, JMP_JGE, JMP_JSET, LD_W_ABS, RET, RET_ALLOW, RET_ERRNO, RET_KILL
@@ -47,8 +49,11 @@ AARCH64 = {
 MACHINES = {"x86_64": (56, 435, X86_64), "aarch64": (220, 435, AARCH64)}
 
 
-def program(machine: str) -> bytes:
-    """The filter as classic BPF. Raises KeyError for a machine that it does not know."""
+def program(machine: str, allow: Container[str] = ()) -> bytes:
+    """The filter as classic BPF. `allow`: what this program does need of the list; "clone" is to fork.
+
+    Raises KeyError for a machine that it does not know.
+    """
     clone, clone3, denied = MACHINES[machine]
     deny = RET_ERRNO | errno.EPERM
     code = [
@@ -61,18 +66,19 @@ def program(machine: str) -> bytes:
         (JMP_JEQ, 0, 1, clone3),  # its flags are behind a pointer: as if the kernel had none, libc then uses clone
         (RET, 0, 0, RET_ERRNO | errno.ENOSYS),
     ]
-    for number in sorted(denied.values()):
+    for number in sorted(number for name, number in denied.items() if name not in allow):
         code += [(JMP_JEQ, 0, 1, number), (RET, 0, 0, deny)]
-    code += [
-        (JMP_JEQ, 0, 3, clone),  # threads, and no processes
-        (LD_W_ABS, 0, 0, bpf.DATA_ARG0),
-        (JMP_JSET, 1, 0, bpf.CLONE_THREAD),
-        (RET, 0, 0, deny),
-        (RET, 0, 0, RET_ALLOW),
-    ]
+    if "clone" not in allow:
+        code += [
+            (JMP_JEQ, 0, 3, clone),  # threads, and no processes
+            (LD_W_ABS, 0, 0, bpf.DATA_ARG0),
+            (JMP_JSET, 1, 0, bpf.CLONE_THREAD),
+            (RET, 0, 0, deny),
+        ]
+    code.append((RET, 0, 0, RET_ALLOW))
     return bpf.pack(code)
 
 
-def install() -> None:
+def install(allow: Container[str] = ()) -> None:
     """For this process and all that it starts; needs no_new_privs. Raises OSError."""
-    bpf.install(program(os.uname().machine))
+    bpf.install(program(os.uname().machine, allow))
