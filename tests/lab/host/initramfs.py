@@ -12,7 +12,17 @@ from vmtui.core.errors import Fault
 from vmtui.host.files import write_atomic
 
 INIT = Path(__file__).parent / "guest/init"
-MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "virtio_rng")
+MODULES = (
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "virtio_console",
+    "virtio_rng",
+    "virtio_blk",
+    "crc32c_generic",
+    "ext4",
+)
 
 
 def built(kernel: Kernel) -> Path:
@@ -28,7 +38,7 @@ def built(kernel: Kernel) -> Path:
 
 def _archive(busybox: Path, modules: Modules) -> bytes:
     order = modules.load_order(MODULES)
-    entries = [cpio.directory(name) for name in ("modules", "host", "lab", "ram", "base", "new")]
+    entries = [cpio.directory(name) for name in ("modules", "host", "lab", "disk", "ram", "base", "new")]
     entries.append(cpio.file("busybox", busybox.read_bytes(), mode=0o755))
     entries.append(cpio.file("init", INIT.read_bytes(), mode=0o755))
     entries.append(cpio.file("modules/order", "".join(f"{name}\n" for name in order).encode()))

@@ -21,11 +21,13 @@ from typing import IO
 
 from tests.lab.host import cache, initramfs
 from vmtui.backends.qemu.kernel import Kernel
+from vmtui.host.process import which
 
 ROOT = Path(__file__).resolve().parents[3]
 GUEST = Path(__file__).parent / "guest"
 HIDDEN = ("/run", "/tmp", "/var/tmp")  # memory, in the lab
 SHARE = "/run/lab"
+DISK_BYTES = 16 << 30  # sparse; what is written to it is gone after the run
 APPEND = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on"
 CONSOLE_TAIL_BYTES = 16 << 10
 
@@ -99,6 +101,11 @@ def _prepare(share: Path, job: Job, kernel: Kernel) -> None:
         **job.environment,
     }
     (share / "out").mkdir()
+    with (share / "disk").open("wb") as disk:
+        disk.truncate(DISK_BYTES)
+    subprocess.run(
+        [which("mkfs.ext4"), "-q", "-O", "^has_journal", share / "disk"], check=True, stdin=subprocess.DEVNULL
+    )
     (share / "start").write_bytes((GUEST / "start").read_bytes())
     (share / "settings").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()))
     (share / "shown").write_text("".join(f"{place.resolve()}\n" for place in hidden))
@@ -121,6 +128,7 @@ def _command(share: Path, job: Job, kernel: Kernel) -> list[str]:
         "-device", "virtio-rng-pci",
         "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
         "-virtfs", f"local,path={share},mount_tag=lab,security_model=none",
+        "-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={share}/disk", "-device", "virtio-blk-pci,drive=disk",
         "-device", "virtio-serial-pci", "-chardev", "stdio,id=job,signal=off", "-device", f"{port},chardev=job",
     ]  # fmt: skip
 
