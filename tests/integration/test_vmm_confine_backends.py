@@ -48,6 +48,16 @@ def test_a_storage_daemon_serves_its_images_alone(folder: Path, user: int | None
     assert said["log"] == ""
 
 
+def test_a_machine_as_the_host_sees_it(folder: Path) -> None:
+    seen = enquire("machine", folder)
+    assert seen["Uid"] == seen["Gid"] == str(UID)
+    assert seen["groups"] == []
+    assert seen["CapEff"] == seen["CapBnd"] == NONE
+    assert (seen["NoNewPrivs"], seen["Seccomp"], seen["core"]) == ("1", "2", "0")
+    assert seen["new"] == NAMESPACES
+    assert seen["mounts"] == ["/"]
+
+
 def test_a_file_system_that_cannot_map_owners(folder: Path) -> None:
     said = enquire("overlay", folder)
     assert (said["resize"], said["ended"]) == ("done", 0)

@@ -236,38 +236,48 @@ def work() -> dict[str, str]:
 
 
 def guest() -> Any:
-    """A vCPU in real mode adds two numbers, tells a port, and halts: after the walls, in a thread."""
+    """A vCPU in real mode adds two numbers and tells a port, before the walls, and halts behind them, in a thread."""
     system = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     vm = ioctl.call(system, kvm.KVM_CREATE_VM, "KVM_CREATE_VM")
     run_bytes = ioctl.call(system, kvm.KVM_GET_VCPU_MMAP_SIZE, "KVM_GET_VCPU_MMAP_SIZE")
     memory = mmap.mmap(-1, 0x1000, mmap.MAP_SHARED)
-    memory[:] = bytes.fromhex("b003 0404 e642 f4".replace(" ", "")).ljust(0x1000, b"\xf4")  # mov add out hlt
-    lock_in()
+    memory[:] = bytes.fromhex("b003 0404 e642 f4").ljust(0x1000, b"\xf4")  # mov al, 3; add al, 4; out 0x42, al; hlt
     region = struct.pack("<IIQQQ", 0, 0, 0x1000, 0x1000, address(memory))
     ioctl.give(vm, kvm.KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", region)
-    seen: list[Any] = []
+    vcpus = [Vcpu(vm, number, run_bytes) for number in range(2)]
+    seen = [vcpus[0].run(), len(os.listdir("/proc/self/task")) > 1]  # KVM keeps a thread in the process from now on
+    lock_in()
 
-    def run() -> None:
-        vcpu = ioctl.call(vm, kvm.KVM_CREATE_VCPU, "KVM_CREATE_VCPU", 0)
-        shared = mmap.mmap(vcpu, run_bytes)
-        sregs = bytearray(ioctl.give(vcpu, kvm.KVM_GET_SREGS, "KVM_GET_SREGS", bytes(312)))
-        sregs[0:8], sregs[12:14] = bytes(8), bytes(2)  # struct kvm_segment cs: base, selector
-        ioctl.give(vcpu, kvm.KVM_SET_SREGS, "KVM_SET_SREGS", sregs)
-        regs = bytearray(144)
-        struct.pack_into("<QQ", regs, 128, 0x1000, 2)  # struct kvm_regs: rip, rflags
-        ioctl.give(vcpu, kvm.KVM_SET_REGS, "KVM_SET_REGS", regs)
-        for _ in range(2):
-            ioctl.call(vcpu, kvm.KVM_RUN, "KVM_RUN")
-            reason = struct.unpack_from("<I", shared, 8)[0]
-            seen.append(kvm.EXIT_NAMES[reason])
-            if reason == kvm.EXIT_IO:
-                _, _, port, _, offset = struct.unpack_from("<BBHIQ", shared, 32)
-                seen.append([port, shared[offset]])
+    def rest() -> None:
+        seen.append(vcpus[0].run())
+        late = Vcpu(vm, 2, run_bytes)
+        seen.extend(vcpu.run() for vcpu in (vcpus[1], vcpus[1], late, late))
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=rest)
     thread.start()
     thread.join()
     return seen
+
+
+class Vcpu:
+    def __init__(self, vm: int, number: int, run_bytes: int) -> None:
+        self.fd = ioctl.call(vm, kvm.KVM_CREATE_VCPU, "KVM_CREATE_VCPU", number)
+        self.shared = mmap.mmap(self.fd, run_bytes)
+        sregs = bytearray(ioctl.give(self.fd, kvm.KVM_GET_SREGS, "KVM_GET_SREGS", bytes(312)))
+        sregs[0:8], sregs[12:14] = bytes(8), bytes(2)  # struct kvm_segment cs: base, selector
+        ioctl.give(self.fd, kvm.KVM_SET_SREGS, "KVM_SET_SREGS", sregs)
+        regs = bytearray(144)
+        struct.pack_into("<QQ", regs, 128, 0x1000, 2)  # struct kvm_regs: rip, rflags
+        ioctl.give(self.fd, kvm.KVM_SET_REGS, "KVM_SET_REGS", regs)
+
+    def run(self) -> Any:
+        """What it came out for: a port and what was written to it, or a name."""
+        ioctl.call(self.fd, kvm.KVM_RUN, "KVM_RUN")
+        reason = struct.unpack_from("<I", self.shared, 8)[0]  # struct kvm_run
+        if reason == kvm.EXIT_IO:
+            _, _, port, _, offset = struct.unpack_from("<BBHIQ", self.shared, 32)
+            return [port, self.shared[offset]]
+        return kvm.EXIT_NAMES[reason]
 
 
 def attacks(secret: str, folder: str, pid: int, clients: dict[str, Callable[[], None]]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Back-ends that run confined, and what they answer. `python -m tests.support.confined_backends JOB FOLDER [UID]`."""
+"""Back-ends that run confined, and what they answer; a machine as its monitor sees it.
+
+`python -m tests.support.confined_backends JOB FOLDER [UID]` prints what a job, a function of this module, returned.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from vmtui.vmm.confine.backend import Started, start_storage, start_virtiofsd
+from vmtui.vmm.confine.enter import enter
+from vmtui.vmm.confine.fork import fork_apart
 from vmtui.vmm.confine.room import Share
 from vmtui.walls import calls
 
@@ -253,6 +258,21 @@ def virtiofsd(folder: Path) -> dict[str, Any]:
     finally:
         os.kill(started.pid, signal.SIGKILL)
         os.waitpid(started.pid, 0)
+
+
+def machine(_: Path) -> dict[str, Any]:
+    """A machine, seen from its monitor."""
+    told, tell = os.pipe()
+    if (pid := fork_apart()) == 0:
+        enter(UID if os.geteuid() == 0 else None, file_bytes=1 << 20)
+        os.write(tell, b"1")
+        time.sleep(60)
+    os.read(told, 1)
+    try:
+        return facts(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def main() -> None:

@@ -48,6 +48,11 @@ def test_device_requests(request_: int) -> None:
     assert said(NR["ioctl"], 3, request_ | HIGH) == ALLOWED  # the kernel takes the low half as well
 
 
+def test_what_kvm_is_asked_is_kvms() -> None:
+    assert kvm.KVM_CREATE_VCPU in seccomp.KVM
+    assert {request >> 8 & 0xFF for request in seccomp.KVM} == {kvm.KVMIO}
+
+
 @pytest.mark.parametrize("request_", [kvm.KVM_CREATE_VM, 0x5412, 0x400454CA, 0, 0xAEFF, 0xAF0F])  # TIOCSTI, TUNSETIFF
 def test_requests_of_nobody(request_: int) -> None:
     assert said(NR["ioctl"], 3, request_) == DENIED
@@ -94,6 +99,11 @@ def test_arguments(name: str, arguments: tuple[int, ...], expected: int) -> None
 def test_no_call_stands_twice() -> None:
     numbers = [*seccomp.ALLOWED.values(), *seccomp.FATAL.values(), *NR.values()]
     assert len(numbers) == len(set(numbers))
+
+
+def test_the_document_counts_them() -> None:
+    document = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    assert f"an allow-list of {len(seccomp.ALLOWED)} calls, and of {len(NR)} by their arguments" in document
 
 
 def test_numbers_are_the_kernels() -> None:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from vmtui.vmm.confine import landlock, limits, namespaces, seccomp
 from vmtui.walls import bpf, calls
 
+PF_USER_WORKER = 0x4000  # include/linux/sched.h, since 6.4
+
 
 class Walls(NamedTuple):
     """What stands. `missing` has a line for each wall that this host refuses, and why."""
@@ -38,7 +40,7 @@ def enter(uid: int | None, *, file_bytes: int, phase: Callable[[str], None] = la
     forked; no other process can be seen or signalled; no memory can become executable; only the ioctls of
     `seccomp.REQUESTS` work. Modules must have been imported. As for threads: they can be started.
     """
-    if (threads := len(os.listdir("/proc/self/task"))) != 1:
+    if (threads := sum(map(_is_ours, os.listdir("/proc/self/task")))) != 1:
         raise OSError(f"a process can only be confined with one thread, this one has {threads}")
     if os.uname().machine != seccomp.MACHINE:
         raise OSError(f"the VMM can only be confined on {seccomp.MACHINE}")
@@ -74,3 +76,10 @@ def enter(uid: int | None, *, file_bytes: int, phase: Callable[[str], None] = la
     bpf.install(seccomp.program(os.getpid()))
     phase("seccomp")
     return Walls(abi, isolated, tuple(missing))
+
+
+def _is_ours(thread: str) -> bool:
+    """Not a thread of the kernel's, as vhost-net and KVM keep in the process of a VM: those run none of its code."""
+    with open(f"/proc/self/task/{thread}/stat", "rb") as file:
+        flags = int(file.read().rpartition(b")")[2].split()[6])  # proc_pid_stat(5), field 9; the name may hold spaces
+    return not flags & PF_USER_WORKER
