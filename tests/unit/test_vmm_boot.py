@@ -116,6 +116,12 @@ def test_memory_map(ram: int) -> None:
             assert entry.start + entry.size <= layout.HOLE_START or entry.start >= layout.HOLE_END
 
 
+def test_restarting_by_the_bios_asks_for_a_reset(memory: GuestMemory) -> None:
+    load(memory, bzimage())
+    code = memory.read(0xFFFF0, 16)
+    assert code == bytes.fromhex("ba0006 b001 ee f4 ebfd") + bytes(7)
+
+
 # What cannot be started, and what is said
 
 REFUSED = {

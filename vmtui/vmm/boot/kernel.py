@@ -6,7 +6,7 @@ from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.arch.x86_64.registers import Entry
 from vmtui.vmm.boot import bzimage, pvh
 from vmtui.vmm.boot.e820 import memory_map
-from vmtui.vmm.boot.placement import low_ram_end
+from vmtui.vmm.boot.placement import low_ram_end, place_reset_code
 from vmtui.vmm.boot.source import BootError, BootFile
 from vmtui.vmm.memory import GuestMemory
 
@@ -39,6 +39,7 @@ def load(
     """
     if low_ram_end(memory) < 2 * layout.MIB:
         raise BootError("the VM has less than 2 MiB of memory", "give the VM more memory")
+    place_reset_code(memory)
     head = kernel.read(0, min(layout.PAGE, kernel.size))
     entries = memory_map(memory.size_bytes)
     if bzimage.is_bzimage(head):

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import re
+import struct
 
 from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.boot.source import BootError, BootFile
 from vmtui.vmm.memory import GuestMemory
 
+# mov dx, POWER_PORT; mov al, 1; out dx, al; then hlt for ever (Intel SDM 2)
+RESET_CODE = b"\xba" + struct.pack("<H", layout.POWER_PORT) + b"\xb0\x01\xee\xf4\xeb\xfd"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def low_ram_end(memory: GuestMemory) -> int:
     """The first address after the RAM below the hole."""
     return memory.regions[0].size_bytes
+
+
+def place_reset_code(memory: GuestMemory) -> None:
+    """Real-mode code where the BIOS of a PC begins, that asks for a reset.
+
+    Linux jumps there to restart: with hardware-reduced ACPI it takes EFI to be the way (efi_reboot_required in
+    drivers/firmware/efi/reboot.c), does not find it, and goes on with the BIOS, never asking for ACPI's reset register
+    (native_machine_emergency_restart in arch/x86/kernel/reboot.c) unless it is told `reboot=acpi`.
+    """
+    memory.write(layout.RESET_VECTOR, RESET_CODE)
 
 
 def place_command_line(memory: GuestMemory, command_line: str, limit: int) -> int:

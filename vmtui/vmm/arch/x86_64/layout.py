@@ -42,8 +42,9 @@ PAGE_DIRECTORIES = 0xB000  # four pages: 4 GiB by 2 MiB
 COMMAND_LINE = 0x20000
 COMMAND_LINE_ROOM = 0x10000  # the header's cmdline_size is less; a hostile one may say more
 LOW_RAM_END = 0x9FC00  # 639 KiB: where a PC's extended BIOS data area begins
-ACPI_TABLES = Window(0xE0000, 0x1F000)  # the RSDP at its start: where it is looked for (ACPI 5.2.5.1)
-VMGENID = 0xFF000  # a page of its own: nothing else may share it (Virtual Machine Generation ID, Microsoft 2012)
+ACPI_TABLES = Window(0xE0000, 0x1E000)  # the RSDP at its start: where it is looked for (ACPI 5.2.5.1)
+VMGENID = 0xFE000  # a page of its own: nothing else may share it (Virtual Machine Generation ID, Microsoft 2012)
+RESET_VECTOR = 0xFFFF0  # F000:FFF0, where a PC's BIOS begins
 HIGH_RAM = 1 * MIB  # the kernel and the initrd are above
 
 # The hole. 1 GiB of it holds all below; RAM that does not fit beneath it goes on at 4 GiB.
