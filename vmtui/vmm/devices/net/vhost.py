@@ -116,8 +116,16 @@ class VhostNet(Card):
             session.kicks[index].signal()  # what was there before is not looked at without one
 
     def unplugged(self) -> None:
-        if self.session is not None:
-            self._disconnect(self.session)
+        session = self.session
+        if session is None:
+            return
+        self._disconnect(session)
+        queue = session.queues[TX]
+        if queue.enabled and self._fd >= 0:
+            # What it took and could not send, it forgets to give back (vhost_tx_batch). It works in order: have it
+            # take those again.
+            used = session.memory.u16(queue.used_addr + 2)
+            self._set(SET_VRING_BASE, _STATE.pack(TX, used))
 
     def _disconnect(self, session: Activation) -> None:
         """When it returns, the kernel does nothing with the rings or the TAP."""
