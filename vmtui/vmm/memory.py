@@ -58,6 +58,7 @@ class GuestMemory:
         host_addr = ctypes.addressof(anchor)
         del anchor
         self._low = low = min(size_bytes, HOLE_START)
+        self.low = self._bytes[:low]  # RAM below the hole, for a data path that checks bounds by itself
         regions = [Region(0, low, 0, host_addr)]
         if size_bytes > low:
             regions.append(Region(HOLE_END, size_bytes - low, low, host_addr + low))

@@ -111,14 +111,18 @@ class QueueWorker(VirtioDevice):
                     if not queue.want_kicks() or not self.more(index):
                         break
                     queue.suppress_kicks()
-                if queue.interrupt_wanted():
-                    now.calls[index].signal()
+                self.interrupt(index)
             except QueueBroken as broken:
                 self._stop(now)
                 now.failed(str(broken))
             except (OSError, ValueError) as error:
                 self._stop(now)
                 now.failed(f"{type(error).__name__}: {error}")
+
+    def interrupt(self, index: int) -> None:
+        """Tell the guest what was pushed so far, if it wants to know. For `process`, when what is left takes long."""
+        if self.session is not None and self.session.queues[index].interrupt_wanted():
+            self.session.calls[index].signal()
 
     def _stop(self, session: Activation) -> None:
         self.session = None

@@ -19,8 +19,7 @@ USED_NO_NOTIFY = 1
 # 6, feature bits
 RING_INDIRECT_DESC, RING_EVENT_IDX, VERSION_1, ACCESS_PLATFORM = 1 << 28, 1 << 29, 1 << 32, 1 << 33
 
-_DESC = struct.Struct("<QIHH")  # addr, len, flags, next
-_USED = struct.Struct("<II")  # id, len
+_descriptor = struct.Struct("<QIHH").unpack_from  # struct virtq_desc: addr, len, flags, next
 
 
 class QueueBroken(Exception):
@@ -104,9 +103,9 @@ class Queue:
             used = memory.view(self.used_addr, 6 + 8 * size)
         except GuestFault as fault:
             raise QueueBroken(f"a queue that is not in memory: {fault}") from None
-        self._used16 = used[: 6 + 8 * size].cast("H")
-        self._used_bytes = used
-        self._view = memory.view
+        self._used16 = used.cast("H")
+        self._used32 = used[: 4 + 8 * size].cast("I")
+        self._low, self._view = memory.low, memory.view
         self._mask = size - 1
         self._event_idx = bool(features & RING_EVENT_IDX)
         self._indirect = bool(features & RING_INDIRECT_DESC)
@@ -122,56 +121,59 @@ class Queue:
 
     def pop(self) -> Chain | None:
         """The next chain, None if there is none. Raises QueueBroken."""
-        popped = self.popped
+        popped, size = self.popped, self.size
         waiting = (self._avail[1] - popped) & 0xFFFF
         if not waiting:
             return None
-        if waiting > self.size:
-            raise QueueBroken(f"{waiting} chains in a queue of {self.size}")
-        head = self._avail[2 + (popped & self._mask)]
-        if head > self._mask:
-            raise QueueBroken(f"descriptor {head} of {self.size}")
-        chain = self._chain(head)
-        self.popped = (popped + 1) & 0xFFFF
-        return chain
-
-    def _chain(self, head: int) -> Chain:
-        table, limit, at, left = self._desc, self.size, head, self.size
+        if waiting > size:
+            raise QueueBroken(f"{waiting} chains in a queue of {size}")
+        head = at = self._avail[2 + (popped & self._mask)]
+        if head >= size:
+            raise QueueBroken(f"descriptor {head} of {size}")
+        table, limit, left, indirect = self._desc, size, size, False
+        low = self._low
+        low_bytes = len(low)
         readable: list[memoryview] = []
         writable: list[memoryview] = []
-        view, unpack = self._view, _DESC.unpack_from
-        indirect = False
         try:
             while True:
-                addr, length, flags, following = unpack(table, at << 4)
+                addr, length, flags, following = _descriptor(table, at << 4)
+                end = addr + length
                 if flags & DESC_INDIRECT:
-                    # 2.7.5.3: not negotiated, inside another table, or with NEXT: refused; the table holds whole entries
-                    if indirect or not self._indirect or flags & DESC_NEXT or not length or length % 16:
-                        raise QueueBroken("an indirect descriptor where there may be none")
-                    table, limit, at = view(addr, length), length >> 4, 0
-                    if limit > MAX_QUEUE_SIZE:
-                        raise QueueBroken(f"an indirect table of {limit}")
-                    indirect, left = True, min(limit, self.size)
+                    table, limit = self._indirect_table(addr, length, flags, indirect), length >> 4
+                    at, left, indirect = 0, min(limit, self.max_size), True
                     continue
                 if flags & DESC_WRITE:
-                    writable.append(view(addr, length))
+                    writable.append(low[addr:end] if end <= low_bytes else self._view(addr, length))
                 elif writable:
                     raise QueueBroken("a readable buffer behind a writable one")  # 2.7.4.2
                 else:
-                    readable.append(view(addr, length))
+                    readable.append(low[addr:end] if end <= low_bytes else self._view(addr, length))
                 if not flags & DESC_NEXT:
-                    return Chain(head, readable, writable)
+                    break
                 left -= 1
                 if following >= limit or not left:
                     raise QueueBroken("a chain that leaves its table" if left else "a chain without end")
                 at = following
         except GuestFault as fault:
             raise QueueBroken(str(fault)) from None
+        self.popped = (popped + 1) & 0xFFFF
+        return Chain(head, readable, writable)
+
+    def _indirect_table(self, addr: int, length: int, flags: int, nested: bool) -> memoryview:
+        """2.7.5.3: refused if not negotiated, in another table, or with NEXT; it holds whole entries."""
+        if nested or not self._indirect or flags & DESC_NEXT or not length or length % 16:
+            raise QueueBroken("an indirect descriptor where there may be none")
+        if length >> 4 > MAX_QUEUE_SIZE:
+            raise QueueBroken(f"an indirect table of {length >> 4}")
+        return self._view(addr, length)
 
     def push(self, head: int, written: int) -> None:
         """Give a chain back, `written` bytes of its writable buffers filled from their beginning."""
         used = self.used
-        _USED.pack_into(self._used_bytes, 4 + ((used & self._mask) << 3), head, written)
+        entry = 1 + ((used & self._mask) << 1)
+        self._used32[entry] = head
+        self._used32[entry + 1] = written
         self.used = used = (used + 1) & 0xFFFF
         self._used16[1] = used  # x86 stores become visible in order: the entry first
 
