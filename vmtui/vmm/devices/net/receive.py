@@ -70,8 +70,8 @@ class Receiver:
                 self.dropped += 1
             elif length <= covered:
                 self._use(length)
-            else:
-                self._place_spilled(views, covered, length - covered)
+            elif not self._place_spilled(views, covered, length - covered):
+                return
 
     def _gather(self, wanted: int) -> bool:
         """Have room for `wanted` bytes at hand, or all that there is. False: there is none."""
@@ -99,15 +99,16 @@ class Receiver:
                 covered += size
         return views, covered
 
-    def _place_spilled(self, views: list[memoryview], covered: int, spilled: int) -> None:
+    def _place_spilled(self, views: list[memoryview], covered: int, spilled: int) -> bool:
+        """False: it waits for buffers."""
         self._reach, self._calm = MAX_PACKET_BYTES, 0
         self._gather(covered + spilled)
         if self._room < covered + spilled:
             self._kept = b"".join(views[:-1]) + self._spill[:spilled]
-            self._place_kept()
-            return
+            return self._place_kept()
         self._copy(self._spill[:spilled], covered)
         self._use(covered + spilled)
+        return True
 
     def _place_kept(self) -> bool:
         """True: it is out of the way."""
@@ -116,11 +117,11 @@ class Receiver:
         if self._room >= length:
             self._copy(memoryview(self._kept), 0)
             self._use(length)
-        elif len(self._ready) < self._queue.size:
+        elif 2 * sum(len(chain.writable) for chain, _ in self._ready) < self._queue.size:
             self.starved = True
             return False
         else:
-            self.dropped += 1  # it has given all that it has
+            self.dropped += 1  # a full ring of however long chains has that many: it may have given all that it can
         self._kept = b""
         return True
 

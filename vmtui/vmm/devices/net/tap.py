@@ -33,7 +33,7 @@ def open_tap(name: str) -> int:
         fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         reason = f"{TUN}: {error.strerror}" if error.filename else error.strerror or "no such interface"
-        raise OSError(error.errno, f"cannot open TAP {name}: {reason}") from None
+        raise OSError(error.errno or errno.ENODEV, f"cannot open TAP {name}: {reason}") from None
     try:
         ioctl.give(fd, TUNSETIFF, name, _IFREQ.pack(os.fsencode(name), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
         if not _IFREQ.unpack(ioctl.give(fd, TUNGETIFF, name, bytes(_IFREQ.size)))[1] & IFF_PERSIST:
