@@ -78,7 +78,8 @@ def spoken_to(path: Path) -> Iterator[bool]:
         client.settimeout(10)
         client.connect(str(path))
         client.sendall(GET_FEATURES)
-        yield bool(struct.unpack("<IIIQ", client.recv(20, socket.MSG_WAITALL))[3] & PROTOCOL_FEATURES)
+        with client.makefile("rb") as answers:
+            yield bool(struct.unpack("<IIIQ", answers.read(20))[3] & PROTOCOL_FEATURES)
 
 
 def features(path: Path) -> bool:

@@ -28,17 +28,18 @@ class Walls(NamedTuple):
     missing: tuple[str, ...]
 
 
-def enter(uid: int | None, *, file_bytes: int, phase: Callable[[str], None] = lambda _: None) -> Walls:
+def enter(uid: int | None, *, file_bytes: int | None, phase: Callable[[str], None] = lambda _: None) -> Walls:
     """To be called with one thread, everything opened, the VM made; vCPUs and their threads may come after it.
 
     `uid`: the VM's own user and group, for root; None to stay who we are. As root every wall is required, but for
     Landlock, which the kernel may lack. Else namespaces may be refused by the host as well: `Walls.missing` tells.
-    `file_bytes`: the end of the largest file that is written (log, raw disks). `phase` is called with the name of
-    each step once it is done. Raises OSError; the process is half confined then, and is to exit.
+    `file_bytes`: the end of the largest file that is ever written (log, raw disks); None: not limited, as where a raw
+    disk may grow. `phase` is called with the name of each step once it is done. Raises OSError; the process is half
+    confined then, and is to exit.
 
     Afterwards what is open works, and more comes by recvmsg. Nothing can be opened, connected, bound, executed or
     forked; no other process can be seen or signalled; no memory can become executable; only the ioctls of
-    `seccomp.REQUESTS` work. Modules must have been imported. As for threads: they can be started.
+    `seccomp.REQUESTS` work. Modules must have been imported. Threads can be started.
     """
     if (threads := sum(map(_is_ours, os.listdir("/proc/self/task")))) != 1:
         raise OSError(f"a process can only be confined with one thread, this one has {threads}")
