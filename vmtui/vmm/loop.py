@@ -60,6 +60,25 @@ class Loop:
             self._calls.append(function)
         self._wake.signal()
 
+    def do(self, function: Callable[[], None], timeout_s: float) -> bool:
+        """Run `function` in the loop's thread and wait for its end; at once, where that is this thread or there is none.
+
+        False: it has not ended within that time. It still will run.
+        """
+        if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
+            function()
+            return True
+        done = threading.Event()
+
+        def act() -> None:
+            try:
+                function()
+            finally:
+                done.set()
+
+        self.call(act)
+        return done.wait(timeout_s)
+
     def after(self, seconds: float, function: Callable[[], None]) -> None:
         """Run `function` in the loop's thread, not before that time."""
         with self._lock:

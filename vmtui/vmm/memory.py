@@ -83,6 +83,10 @@ class GuestMemory:
         at = self._offset(addr, length)
         return self._bytes[at : at + length]
 
+    def host_address(self, addr: int, length: int) -> int:
+        """Where this process has it mapped, for who shares the mapping. Raises GuestFault."""
+        return self.regions[0].host_addr + self._offset(addr, length)
+
     def read(self, addr: int, length: int) -> bytes:
         at = self._offset(addr, length)
         return bytes(self._bytes[at : at + length])

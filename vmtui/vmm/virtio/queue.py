@@ -112,6 +112,11 @@ class Queue:
         self._fence = threading.Lock()
 
     @property
+    def indices(self) -> tuple[int, int]:
+        """The available and the used index as they are in the ring, of a queue that another process serves."""
+        return self._avail[1], self._used16[1]
+
+    @property
     def available(self) -> int:
         """Chains that wait. Raises QueueBroken: more than the ring holds (2.7.13.3)."""
         waiting = (self._avail[1] - self.popped) & 0xFFFF
