@@ -14,7 +14,6 @@ TURN_PACKETS = 64  # then other devices of the loop have their turn
 SMALL_BYTES = 2048  # a packet that was not merged on its way here, in a buffer or two
 CALM_PACKETS = 64  # small ones in a row, after which the next is taken to be small as well
 MAX_VIEWS = 1000  # of a read; include/uapi/linux/uio.h, UIO_MAXIOV is 1024
-_USED = struct.Struct("<II")  # 2.7.8, virtq_used_elem
 _ONE_BUFFER = struct.pack("<H", 1)
 
 
@@ -31,7 +30,7 @@ class Receiver:
         self.starved = False  # it needs buffers, and will not look at the TAP before there are some
         self._queue = queue
         self._mergeable = mergeable
-        self._used_ring = memory.view(queue.used_addr, 6 + 8 * queue.size)
+        self._used_ring = memory.view(queue.used_addr, 4 + 8 * queue.size).cast("I")  # 2.7.8, after flags and index
         self._ready: deque[tuple[Chain, int]] = deque()  # taken from the ring, not yet filled; with their bytes
         self._room = 0  # theirs together
         self._spill = memoryview(bytearray(MAX_PACKET_BYTES + 1))  # full: the packet may have been longer
@@ -80,7 +79,8 @@ class Receiver:
             chain = pop()
             if chain is None:
                 break
-            size = chain.writable_bytes
+            views = chain.writable
+            size = len(views[0]) if len(views) == 1 else chain.writable_bytes
             if size < HEADER_BYTES:  # 5.1.6.3.1
                 raise QueueBroken(f"a receive buffer of {size} bytes")
             self._ready.append((chain, size))
@@ -141,20 +141,21 @@ class Receiver:
 
         All at once, by one store of the index: a driver that sees the first counts on the others (5.1.6.4).
         """
-        queue, ready, mask = self._queue, self._ready, self._queue.size - 1
-        left, count = length, 0
-        while True:
-            chain, size = ready[count]
-            if left <= size:
-                break
-            _USED.pack_into(self._used_ring, 4 + ((queue.used + count & mask) << 3), chain.head, size)
+        queue, ring, take, used = self._queue, self._used_ring, self._ready.popleft, self._queue.used
+        mask, left = queue.size - 1, length
+        chain, size = take()
+        first = chain
+        while left > size:
+            ring[1 + ((used & mask) << 1)] = chain.head
+            ring[2 + ((used & mask) << 1)] = size
             left -= size
-            count += 1
-        ready[0][0].copy_out(struct.pack("<H", count + 1), NUM_BUFFERS)
-        queue.used = queue.used + count & 0xFFFF
+            used += 1
+            self._room -= size
+            chain, size = take()
+        self._room -= size
+        first.copy_out(struct.pack("<H", used - queue.used + 1), NUM_BUFFERS)
+        queue.used = used & 0xFFFF
         queue.push(chain.head, left)
-        for _ in range(count + 1):
-            self._room -= ready.popleft()[1]
         self._count(length)
 
     def _count(self, length: int) -> None:
