@@ -14,6 +14,7 @@ from tests.support.kernels import MIB, SETUP_BYTES, bzimage, opened, vmlinux
 from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.arch.x86_64.registers import Entry, Protocol
 from vmtui.vmm.boot import kernel as kernels
+from vmtui.vmm.boot.command_line import completed
 from vmtui.vmm.boot.e820 import RAM, RESERVED, MapEntry, memory_map
 from vmtui.vmm.boot.source import BootError, BootFile
 from vmtui.vmm.memory import GuestMemory
@@ -120,6 +121,12 @@ def test_restarting_by_the_bios_asks_for_a_reset(memory: GuestMemory) -> None:
     load(memory, bzimage())
     code = memory.read(0xFFFF0, 16)
     assert code == bytes.fromhex("ba0006 b001 ee f4 ebfd") + bytes(7)
+
+
+def test_our_parameters_come_before_the_users() -> None:
+    assert completed("8250.nr_uarts=4 -- single") == "pci=noearly 8250.nr_uarts=1 8250.nr_uarts=4 -- single"
+    assert completed("") == "pci=noearly 8250.nr_uarts=1"
+    assert completed("quiet", ()) == "quiet"
 
 
 # What cannot be started, and what is said

@@ -49,7 +49,11 @@ def _checksum(data: bytes | bytearray) -> int:
 
 
 def fadt(dsdt_addr: int) -> bytes:
-    """FACP: the flags above, and the power port for reset and sleep."""
+    """FACP: the flags above, and the power port for reset and sleep.
+
+    To sleep, Linux writes 0x80 to the status register first, to clear WAK_STS, then SLP_TYP and SLP_EN to the control
+    register (acpi_hw_extended_sleep in drivers/acpi/acpica/hwesleep.c): the port sees both.
+    """
     port = struct.pack("<BBBBQ", SYSTEM_IO, 8, 0, BYTE_ACCESS, layout.POWER_PORT)
     flags = FLAG_NO_FIXED_POWER_BUTTON | FLAG_NO_FIXED_SLEEP_BUTTON | FLAG_RESET_REGISTER | FLAG_HARDWARE_REDUCED
     whole = bytearray(FADT_BYTES)
