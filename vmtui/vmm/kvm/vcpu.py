@@ -77,6 +77,21 @@ class Vcpu:
         """struct kvm_regs: for what is told of a vCPU that KVM gave up on."""
         return ioctl.give(self._fd, kvm.KVM_GET_REGS, "KVM_GET_REGS", bytes(144))
 
+    def tsc_khz(self) -> int:
+        """How fast its time stamp counter runs, 0 if the kernel does not know."""
+        return max(0, ioctl.raw(self._fd, kvm.KVM_GET_TSC_KHZ, 0))
+
+    def clock_stood_still(self) -> None:
+        """After a pause: its soft lockup watchdog is to forgive (api.rst, KVM_KVMCLOCK_CTRL). Without kvmclock, nothing."""
+        ioctl.raw(self._fd, kvm.KVM_KVMCLOCK_CTRL, 0)
+
+    def is_run_by(self, thread: threading.Thread) -> bool:
+        return thread is self._thread
+
+    def halt(self) -> None:
+        """By its own thread, from within a device: do not enter the guest again."""
+        self._stopping = True
+
     def start(self) -> None:
         """Start the thread; it enters the guest once `resume` is called."""
         self._thread = threading.Thread(target=self._main, name=f"vcpu{self.number}", daemon=True)

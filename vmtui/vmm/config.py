@@ -1,0 +1,101 @@
+"""What the program is told: one JSON file. Read whole, checked, and then never looked at again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+
+class ConfigError(Exception):
+    """The file does not say what it must. Whoever wrote it is at fault, not the user."""
+
+
+class Disk(NamedTuple):
+    """`format`: raw is opened here, everything else by qemu-storage-daemon. `backing`: files that the image leans on."""
+
+    path: str
+    format: str
+    serial: str
+    read_only: bool = False
+    backing: list[str] = []  # noqa: RUF012  # never changed
+
+
+class Net(NamedTuple):
+    """A card plugged into the TAP `interface`. `vhost`: auto, on, off."""
+
+    interface: str
+    mac: str
+    mtu: int = 1500
+    vhost: str = "auto"
+
+
+class Share(NamedTuple):
+    """A folder of the host, mounted in the guest by its `tag`."""
+
+    tag: str
+    path: str
+    read_only: bool = False
+
+
+class Config(NamedTuple):
+    """`run`: the folder of this start. `sockets`: the folder of control.sock. `reboot`: a reset starts it anew."""
+
+    name: str
+    run: str
+    log: str
+    sockets: str
+    kernel: str
+    memory_bytes: int
+    cpus: int = 1
+    initrd: str | None = None
+    cmdline: str = ""
+    hugepages: bool = False
+    prefault: bool = False
+    disks: list[Disk] = []  # noqa: RUF012
+    nets: list[Net] = []  # noqa: RUF012
+    shares: list[Share] = []  # noqa: RUF012
+    vsock_cid: int | None = None
+    balloon: bool = True
+    reboot: bool = False
+    confine: bool = True
+    uid: int | None = None
+    reap: list[str] = []  # noqa: RUF012
+    environment: dict[str, str] = {}  # noqa: RUF012
+
+
+def read(path: str) -> Config:
+    """Raises ConfigError, OSError."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        plain = json.loads(data)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from None
+    made = _struct(Config, plain, path)
+    assert isinstance(made, Config)
+    return made
+
+
+def _struct(kind: Any, plain: Any, where: str) -> Any:
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{where} is not an object")
+    hints = get_type_hints(kind)
+    if unknown := plain.keys() - hints.keys():
+        raise ConfigError(f"{where} has the unknown key {sorted(unknown)[0]!r}")
+    if missing := hints.keys() - plain.keys() - kind._field_defaults.keys():
+        raise ConfigError(f"{where} lacks {sorted(missing)[0]!r}")
+    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in plain.items()})
+
+
+def _value(kind: Any, plain: Any, where: str) -> Any:
+    if get_origin(kind) is list and isinstance(plain, list):
+        (inner,) = get_args(kind)
+        return [_value(inner, item, f"{where}[{n}]") for n, item in enumerate(plain)]
+    if get_origin(kind) is dict and isinstance(plain, dict):
+        return {str(key): _value(str, value, f"{where}.{key}") for key, value in plain.items()}
+    if hasattr(kind, "_fields"):
+        return _struct(kind, plain, where)
+    plainly = get_args(kind) or (kind,)
+    if type(plain) not in plainly:  # a bool is no int here
+        raise ConfigError(f"{where} is {plain!r}, not {' or '.join(t.__name__ for t in plainly)}")
+    return plain
