@@ -10,6 +10,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 
 from vmtui.vmm.eventfd import EventFd
@@ -49,10 +50,8 @@ class Loop:
         """From any thread, before `fd` is closed. A callback that just runs may still be running after."""
         with self._lock:
             if self._watches.pop(fd, None) is not None:
-                try:
+                with suppress(OSError):  # closed already
                     self._epoll.unregister(fd)
-                except OSError:
-                    pass  # closed already
 
     def call(self, function: Callable[[], None]) -> None:
         """Run `function` in the loop's thread, soon. From any thread."""
@@ -61,7 +60,7 @@ class Loop:
         self._wake.signal()
 
     def do(self, function: Callable[[], None], timeout_s: float) -> bool:
-        """Run `function` in the loop's thread and wait for its end; at once, where that is this thread or there is none.
+        """Run `function` in the loop's thread and wait for its end; at once, if that is this one, or there is none.
 
         False: it has not ended within that time. It still will run.
         """

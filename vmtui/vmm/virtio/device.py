@@ -48,7 +48,7 @@ class VirtioDevice(ABC):
         """The configuration space whole, as it is now."""
         return b""
 
-    def write_config(self, offset: int, size: int, value: int) -> None:
+    def write_config(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
         """Most fields are the device's to write: ignored."""
         return
 
@@ -97,7 +97,7 @@ class QueueWorker(VirtioDevice):
         self.run(index, session)
 
     def run(self, index: int, session: Activation | None = None) -> None:
-        """Work on a queue until it is empty, in the loop's thread; a kick, and whatever else gives cause, leads here."""
+        """Work on a queue until it is empty, in the loop's thread. A kick leads here, and whatever else gives cause."""
         with self.lock:
             now = self.session
             if now is None or (session is not None and now is not session) or not now.queues[index].enabled:
@@ -130,7 +130,7 @@ class QueueWorker(VirtioDevice):
             self.loop.unwatch(kick.fd)
         self.ended()
 
-    def begun(self, activation: Activation) -> None:
+    def begun(self, activation: Activation) -> None:  # noqa: ARG002
         """A session begins; the lock is held."""
         return
 
@@ -138,7 +138,7 @@ class QueueWorker(VirtioDevice):
         """A session is over; the lock is held."""
         return
 
-    def more(self, index: int) -> bool:
+    def more(self, index: int) -> bool:  # noqa: ARG002
         """Whether `process` is to run again when chains are left. Not where it waits for something else to come."""
         return True
 

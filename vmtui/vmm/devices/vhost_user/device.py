@@ -28,8 +28,6 @@ class VhostUser(VirtioDevice):
     A back-end that is lost may still be alive, and then still has the guest's memory: who hears of it ends it.
     """
 
-    resumable = False  # whether a new back-end can go on where one with no chain outstanding has ended
-
     def __init__(
         self,
         name: str,
@@ -74,6 +72,10 @@ class VhostUser(VirtioDevice):
         """The back-end says so. Whether it has. Raises BackEndLost."""
         return False
 
+    def resumable(self, *, clean: bool) -> bool:  # noqa: ARG002
+        """Whether a new back-end can go on where one without outstanding chains has ended. `clean`: by itself."""
+        return False
+
     # From other threads
 
     def activate(self, activation: Activation) -> None:
@@ -90,9 +92,9 @@ class VhostUser(VirtioDevice):
                 connection.abort()
             self.loop.do(lambda: None, ABORT_S)
 
-    def reconnected(self, connected: socket.socket) -> None:
-        """Go on with a new back-end, which is taken over."""
-        self.loop.call(lambda: self._reconnect(connected))
+    def reconnected(self, connected: socket.socket, *, clean: bool = False) -> None:
+        """Go on with a new back-end. Takes `connected` over. `clean`: the one before ended as it should, code 0."""
+        self.loop.call(lambda: self._reconnect(connected, clean))
 
     @property
     def is_connected(self) -> bool:
@@ -118,12 +120,14 @@ class VhostUser(VirtioDevice):
 
     # In the loop's thread
 
-    def _attach(self, connected: socket.socket, needed: int = 0) -> int:
+    def _attach(self, connected: socket.socket, needed: int = 0, queues: int = 1) -> int:
         """Returns the back-end's virtio features, among which are all that are `needed`."""
         connection = Connection(connected)
         connection.negotiate(WANTED)
         if missing := needed & ~connection.features:
             raise BackEndLost(f"the new back-end lacks features {missing:#x} of the one before")
+        if connection.protocol & m.F_MQ and (there := connection.ask_u64(m.GET_QUEUE_NUM)) < queues:
+            raise BackEndLost(f"the new back-end has {there} queues, the one before had {queues}")
         if connection.protocol & m.F_BACKEND_REQ:
             self._channel.empty()
             connection.tell(m.SET_BACKEND_REQ_FD, fds=(self._channel.theirs.fileno(),))
@@ -132,11 +136,13 @@ class VhostUser(VirtioDevice):
         self.loop.watch(connected.fileno(), lambda _: self._heard(connection))
         return connection.features
 
-    def _reconnect(self, connected: socket.socket) -> None:
+    def _reconnect(self, connected: socket.socket, clean: bool) -> None:
         if self._connection is not None:
             self._drop("another back-end takes over")
+        if self._resumes and not self.resumable(clean=clean):
+            self._fail("the back-end is gone, and with it what it had not written yet")
         try:
-            self._attach(connected, self.features)
+            self._attach(connected, self.features, len(self.queue_sizes))
         except BackEndLost as reason:
             connected.close()
             self._losses += 1
@@ -205,12 +211,20 @@ class VhostUser(VirtioDevice):
                     available, used = queue.indices
                     outstanding += (available - used) & 0xFFFF
                     call.signal()  # for what it has done last, and may not have told
-            self._resumes = self.resumable and not outstanding
-            if not self._resumes:
-                self._session = None
-                session.failed(f"{reason}, with {outstanding} requests unanswered" if outstanding else reason)
+            if outstanding:
+                self._fail(f"{reason}, with {outstanding} requests unanswered")
+            elif not self.resumable(clean=True):
+                self._fail(reason)
+            else:
+                self._resumes = True
         self._losses += 1
         self._lost(reason)
+
+    def _fail(self, reason: str) -> None:
+        session, self._session = self._session, None
+        self._resumes = False
+        if session is not None:
+            session.failed(reason)
 
     def _config_may_have_changed(self) -> None:
         connection = self._connection
