@@ -144,6 +144,7 @@ REFUSED = {
     "old": (bzimage(version=0x20B), "without a 64-bit entry (boot protocol 2.11)"),
     "32-bit": (bzimage(xloadflags=0), "without a 64-bit entry"),
     "zImage": (bzimage(loadflags=0), "zImage"),
+    "short header": (bzimage(jump_length=0x20), "ends before its fields do"),
     "cut in the header": (bzimage()[:0x210], "truncated"),
     "cut in the code": (bzimage()[:-512], "truncated"),
     "only setup": (bzimage()[:SETUP_BYTES], "truncated"),

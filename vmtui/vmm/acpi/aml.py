@@ -6,7 +6,6 @@ Section numbers: ACPI 6.5. Chapter 20 has the encoding, 6.4 the resource descrip
 from __future__ import annotations
 
 import struct
-import uuid
 
 ZERO, ONE = b"\x00", b"\x01"
 EDGE_HIGH = 0b0011  # 6.4.3.6: consumer, edge, active high, exclusive
@@ -85,7 +84,9 @@ def buffer(data: bytes) -> bytes:
 
 
 def to_uuid(text: str) -> bytes:
-    return buffer(uuid.UUID(text).bytes_le)  # ToUUID: the first three fields little-endian
+    """ToUUID: the first three fields little-endian."""
+    fields = [bytes.fromhex(field) for field in text.split("-")]
+    return buffer(b"".join(field[::-1] for field in fields[:3]) + b"".join(fields[3:]))
 
 
 def equal(left: bytes, right: bytes) -> bytes:

@@ -67,6 +67,8 @@ def load(
             f"{kernel.name} is a kernel without a 64-bit entry (boot protocol {version >> 8}.{version & 0xFF:02})",
             'use a 64-bit kernel, Linux 3.8 or newer; backend = "qemu" starts 32-bit ones',
         )
+    if MAGIC + head[HEADER_LENGTH] < HEADER_USED_END:
+        raise BootError(f"{kernel.name} has a header that ends before its fields do", "is it damaged?")
     if not head[LOADFLAGS] & LOADED_HIGH:
         raise BootError(f"{kernel.name} is a zImage, to be loaded below 1 MiB", "build a bzImage")
     setup_bytes = ((head[SETUP_SECTS] or 4) + 1) * SECTOR
