@@ -104,6 +104,9 @@ class BackEnd(ABC):
         self._clean = code == 0
         return f"{self.name}: killed by {signal.Signals(-code).name}" if code < 0 else f"{self.name}: exit code {code}"
 
+    def _runs(self) -> bool:
+        return os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def over(self) -> None:
         """The process is gone: release what was kept for it."""
         return
@@ -128,13 +131,10 @@ class BackEnd(ABC):
         self._closing = True
         if self.pid is None:
             return
-        self._signal(signal.SIGTERM)
         deadline = time.monotonic() + END_S
-        while (
-            time.monotonic() < deadline
-            and os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        ):
-            time.sleep(5e-3)
+        while self._runs() and time.monotonic() < deadline:
+            self._signal(signal.SIGTERM)  # again and again: as process 1 it ignores it until it has a handler
+            time.sleep(0.01)
         self._signal(signal.SIGKILL)
         self._reap()
         self.over()
