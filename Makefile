@@ -11,7 +11,7 @@ RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-c
 TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev kmod less procps tmux umoci vim-tiny zsh
 BENCH_PACKAGES := htop lnav podman
 
-.PHONY: run test snapshots kills bench down lab lab-shell setup packages test-packages bench-packages clean
+.PHONY: run test snapshots kills fuzz bench down lab lab-shell setup packages test-packages bench-packages clean
 
 run: setup
 	@$(VMTUI) --profile $(PROFILE)
@@ -35,6 +35,10 @@ snapshots: setup test-packages
 
 kills: setup test-packages
 	VMTUI_EVERY_POINT=1 $(BIN)/pytest tests/integration/test_crash_real.py
+
+# A million operations for each device model, other ones each time.
+fuzz: setup test-packages
+	VMTUI_FUZZ_OPERATIONS=1000000 VMTUI_FUZZ_SEED=$$(date +%s) $(BIN)/pytest tests/fuzz
 
 bench: setup test-packages bench-packages
 	$(SUDO) $(BIN)/python -m bench

@@ -77,6 +77,16 @@ class DriverQueue:
 
     # As a driver does
 
+    @property
+    def free(self) -> int:
+        """Descriptors that no chain in flight uses."""
+        return len(self._free)
+
+    @property
+    def room(self) -> int:
+        """Bytes that can still be allocated."""
+        return self._data_end - self._next
+
     def allocate(self, length: int) -> int:
         """Guest address of `length` bytes, for the caller until all chains have been taken back."""
         at, self._next = self._next, (self._next + length + 15) & ~15

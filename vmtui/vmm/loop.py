@@ -91,19 +91,23 @@ class Loop:
     def run(self) -> None:
         """Until `stop`."""
         while not self._ending:
-            for fd, events in self._epoll.poll(self._timeout()):
-                if fd == self._wake.fd:
-                    self._wake.drain()
-                    continue
-                callback = self._watches.get(fd)
-                if callback is None:
-                    continue
-                try:
-                    callback(events)
-                except Exception as error:  # one device's fault ends its own watch, nothing else
-                    self.unwatch(fd)
-                    self._failed(self.name, error)
-            self._run_due()
+            self.turn(self._timeout())
+
+    def turn(self, timeout_s: float | None) -> None:
+        """Wait for something to happen, for as long as that, and run what is due. For the thread of `run`."""
+        for fd, events in self._epoll.poll(timeout_s):
+            if fd == self._wake.fd:
+                self._wake.drain()
+                continue
+            callback = self._watches.get(fd)
+            if callback is None:
+                continue
+            try:
+                callback(events)
+            except Exception as error:  # one device's fault ends its own watch, nothing else
+                self.unwatch(fd)
+                self._failed(self.name, error)
+        self._run_due()
 
     def _timeout(self) -> float | None:
         with self._lock:

@@ -1,0 +1,1 @@
+"""Device models under a guest that does anything: registers, rings, doorbells, in any order, at any time."""
