@@ -11,7 +11,7 @@ class ConfigError(Exception):
 
 
 class Disk(NamedTuple):
-    """`format`: raw is opened here, everything else by qemu-storage-daemon. `backing`: files that the image leans on."""
+    """`format`: raw is opened here, all else by qemu-storage-daemon. `backing`: files that the image leans on."""
 
     path: str
     format: str
@@ -57,6 +57,7 @@ class Config(NamedTuple):
     vsock_cid: int | None = None
     balloon: bool = True
     reboot: bool = False
+    pci_ports: bool = False
     confine: bool = True
     uid: int | None = None
     reap: list[str] = []  # noqa: RUF012

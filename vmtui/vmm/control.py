@@ -59,7 +59,7 @@ class Control:
         for client in list(self._clients.values()):
             self._send(client, line)
 
-    def _accept(self, events: int) -> None:  # noqa: ARG002
+    def _accept(self, events: int) -> None:
         try:
             connected, _ = self._listener.accept()
         except OSError:

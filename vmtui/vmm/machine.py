@@ -54,9 +54,14 @@ class Ending(NamedTuple):
 
 
 class Machine:
-    """One VM. `ended` is called once, from any thread. Raises BootError, OSError, ValueError at its construction."""
+    """One VM. `ended` is called once, from any thread. Raises OSError, ValueError at its construction.
 
-    def __init__(self, cpus: int, memory: GuestMemory, ended: Callable[[Ending], None]) -> None:
+    `pci_ports`: configuration space by ports as well, for guests that do not know ECAM. See pci/root.py.
+    """
+
+    def __init__(
+        self, cpus: int, memory: GuestMemory, ended: Callable[[Ending], None], *, pci_ports: bool = False
+    ) -> None:
         self.memory = memory
         self.paused = False
         self.began_at = time.time()
@@ -75,7 +80,8 @@ class Machine:
         for slot, region in enumerate(memory.regions):
             self.vm.set_memory(slot, region.guest_addr, region.size_bytes, region.host_addr)
         self.root = Root(self.vm, self.mmio, memory.size_bytes)
-        self.ports.add(layout.PCI_CONFIG_PORT, 8, self.root)
+        if pci_ports:
+            self.ports.add(layout.PCI_CONFIG_PORT, 8, self.root)
         self.ports.add(layout.POWER_PORT, POWER_PORTS, PowerPort(self._powered_off, self._reset))
         self._pvpanic = pvpanic.Pvpanic(self._panicked)
         self.ports.add(pvpanic.PORT, pvpanic.PORTS, self._pvpanic)
@@ -103,9 +109,7 @@ class Machine:
         tables.write(self.memory, len(self.vcpus))
         state = registers.start_state(self.memory, entry)
         first = self.vcpus[0]
-        first.set_registers(
-            registers.pack_regs(state.registers), registers.pack_sregs(state.special, first.sregs())
-        )
+        first.set_registers(registers.pack_regs(state.registers), registers.pack_sregs(state.special, first.sregs()))
 
     def add_ports(self, base: int, length: int, device: BusDevice) -> None:
         self.ports.add(base, length, device)
@@ -223,9 +227,7 @@ class Machine:
             "exits_total": sum(exits.values()),
             "vcpu_s": [round(count.cpu_s, 6) for count in counts],
             "devices": {function.device.name: function.device.counters() for function in self.functions},
-            "kicks": {
-                function.device.name: [queue.kicks for queue in function.queues] for function in self.functions
-            },
+            "kicks": {function.device.name: [queue.kicks for queue in function.queues] for function in self.functions},
         }
 
     def info(self) -> dict[str, Any]:

@@ -123,7 +123,16 @@ class Terminal:
             self._log_watched = True
             self._loop.watch(self._log.fd, self._log_ready, EPOLLOUT)
 
-    def _log_ready(self, events: int) -> None:  # noqa: ARG002
+    @property
+    def log_waits(self) -> bool:
+        """Whether the log has not yet taken all."""
+        return self._log.waits
+
+    def flush_log(self) -> None:
+        """Try again, at the end."""
+        self._log_ready(EPOLLOUT)
+
+    def _log_ready(self, events: int) -> None:
         try:
             self._log.flush()
         except OSError:

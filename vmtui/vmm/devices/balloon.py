@@ -86,7 +86,7 @@ class Balloon(QueueWorker):
         if (offset, size) == (CONFIG_ACTUAL, 4):
             self._actual_pages = value & 0xFFFFFFFF
 
-    def begun(self, activation: Activation) -> None:  # noqa: ARG002
+    def begun(self, activation: Activation) -> None:
         self._actual_pages = 0
 
     def ended(self) -> None:

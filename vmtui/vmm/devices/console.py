@@ -57,7 +57,7 @@ class Console(QueueWorker):
         else:
             self._serial.heard()
 
-    def begun(self, activation: Activation) -> None:  # noqa: ARG002
+    def begun(self, activation: Activation) -> None:
         self._serial.listens = False
 
     def ended(self) -> None:

@@ -1,4 +1,4 @@
-"""The port by which a guest turns itself off or restarts (ACPI 4.8.3.7, hardware-reduced sleep control; 4.8.3.6 reset)."""
+"""The port by which a guest turns itself off or restarts (ACPI 4.8.3.7 sleep control, 4.8.3.6 reset register)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class PowerPort:
         self._off = off
         self._reset = reset
 
-    def read(self, offset: int, size: int) -> int:  # noqa: ARG002
+    def read(self, offset: int, size: int) -> int:
         return 0  # no wake status
 
-    def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
+    def write(self, offset: int, size: int, value: int) -> None:
         if value & SLEEP_ENABLE and value >> 2 & 7 == S5:
             self._off()
         elif value == RESET:

@@ -19,10 +19,10 @@ class Pvpanic:
         self._told = told
         self._heard = 0
 
-    def read(self, offset: int, size: int) -> int:  # noqa: ARG002
+    def read(self, offset: int, size: int) -> int:
         return sum(EVENTS)
 
-    def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
+    def write(self, offset: int, size: int, value: int) -> None:
         new = value & sum(EVENTS) & ~self._heard
         self._heard |= new
         for bit, event in EVENTS.items():

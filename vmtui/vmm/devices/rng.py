@@ -31,7 +31,7 @@ class Rng(QueueWorker):
         self._credited = time.monotonic()
         self._waiting = False  # for credit
 
-    def process(self, index: int, queue: Queue) -> None:  # noqa: ARG002
+    def process(self, index: int, queue: Queue) -> None:
         if self._waiting:
             return
         now = time.monotonic()
@@ -50,7 +50,7 @@ class Rng(QueueWorker):
         self._waiting = True
         self.loop.after((BURST_BYTES / 2 - self._credit) / BYTES_PER_S, self._credit_due)
 
-    def more(self, index: int) -> bool:  # noqa: ARG002
+    def more(self, index: int) -> bool:
         return not self._waiting
 
     def _credit_due(self) -> None:

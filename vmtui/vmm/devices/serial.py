@@ -38,7 +38,7 @@ class Serial:
         self._sent_pending = False  # the "transmitter empty" interrupt, until it is seen
         self.listens = True  # whether it takes the terminal's input: while no better console does
 
-    def read(self, offset: int, size: int) -> int:  # noqa: ARG002  # 8-bit registers
+    def read(self, offset: int, size: int) -> int:  # 8-bit registers
         with self._lock:
             if offset == DATA:
                 return self._divisor & 0xFF if self._lcr & LCR_DLAB else self._next()
@@ -52,7 +52,7 @@ class Serial:
                 return self._lines()
             return {LCR: self._lcr, MCR: self._mcr, SCRATCH: self._scratch}.get(offset, 0)
 
-    def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
+    def write(self, offset: int, size: int, value: int) -> None:
         value &= 0xFF
         with self._lock:
             if offset == DATA and self._lcr & LCR_DLAB:

@@ -43,11 +43,12 @@ class System:
 
     def has(self, capability: int) -> int:
         """0, or what the kernel says of a capability."""
-        return max(0, ioctl.raw(self.fd, kvm.KVM_CHECK_EXTENSION, capability))
+        said: int = max(0, ioctl.raw(self.fd, kvm.KVM_CHECK_EXTENSION, capability))
+        return said
 
     @property
     def max_vcpus(self) -> int:
-        return self.has(kvm.CAP_MAX_VCPUS) or self.has(kvm.CAP_NR_VCPUS) or 4  # as Documentation/virt/kvm/api.rst has it
+        return self.has(kvm.CAP_MAX_VCPUS) or self.has(kvm.CAP_NR_VCPUS) or 4  # api.rst 4.4
 
     def supported_cpuid(self) -> list[CpuidEntry]:
         data = struct.pack("<II", MAX_CPUID_ENTRIES, 0) + bytes(_CPUID.size * MAX_CPUID_ENTRIES)

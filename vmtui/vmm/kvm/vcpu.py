@@ -79,10 +79,11 @@ class Vcpu:
 
     def tsc_khz(self) -> int:
         """How fast its time stamp counter runs, 0 if the kernel does not know."""
-        return max(0, ioctl.raw(self._fd, kvm.KVM_GET_TSC_KHZ, 0))
+        khz: int = max(0, ioctl.raw(self._fd, kvm.KVM_GET_TSC_KHZ, 0))
+        return khz
 
     def clock_stood_still(self) -> None:
-        """After a pause: its soft lockup watchdog is to forgive (api.rst, KVM_KVMCLOCK_CTRL). Without kvmclock, nothing."""
+        """After a pause: its soft lockup watchdog is to forgive (api.rst, KVM_KVMCLOCK_CTRL), if it has kvmclock."""
         ioctl.raw(self._fd, kvm.KVM_KVMCLOCK_CTRL, 0)
 
     def is_run_by(self, thread: threading.Thread) -> bool:
@@ -208,5 +209,5 @@ class Vcpu:
             (why,) = struct.unpack_from("<Q", self._view, _PAYLOAD)
             detail = f": hardware reason {why:#x}"
         rip, rflags = struct.unpack_from("<QQ", self.registers(), 128)
-        self._ended(self.number, f"KVM gave up on vCPU {self.number}, {name}{detail}, at rip {rip:#x}, rflags {rflags:#x}")
+        self._ended(self.number, f"KVM gave up, {name}{detail}, at rip {rip:#x}, rflags {rflags:#x}")
         return False

@@ -38,7 +38,9 @@ class Vm:
             raise
         self.routing = Routing(self.fd)
 
-    def set_memory(self, slot: int, guest_addr: int, size_bytes: int, host_addr: int, *, read_only: bool = False) -> None:
+    def set_memory(
+        self, slot: int, guest_addr: int, size_bytes: int, host_addr: int, *, read_only: bool = False
+    ) -> None:
         """Map memory of this process into the guest. Raises OSError."""
         flags = kvm.MEM_READONLY if read_only else 0
         region = _REGION.pack(slot, flags, guest_addr, size_bytes, host_addr)

@@ -45,7 +45,7 @@ class Msix:
         self._nowhere = EventFd()
 
     def event(self, number: int) -> EventFd:
-        """What to signal for vector `number`; for NO_VECTOR, and one that does not exist, an eventfd that nobody hears."""
+        """What to signal for vector `number`; for NO_VECTOR, or one that is not there, an eventfd nobody hears."""
         return self.vectors[number].event if number < len(self.vectors) else self._nowhere
 
     def control(self, enabled: bool, function_masked: bool) -> None:

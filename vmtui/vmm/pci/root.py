@@ -1,8 +1,8 @@
 """The host bridge of bus 0: slots, the two ways to configuration space, and where BARs are mapped.
 
 By ports (PCI Local Bus 3.0, 3.2.2.3.2) every access is an exit. ECAM (PCI Express 4.0, 7.2.2) is memory that the guest
-may read and not write: reads cost nothing, writes come here. Linux takes ports for the first 256 bytes where they work
-(arch/x86/pci/common.c), hence `pci=noconf1` on our command line.
+may read and not write: reads cost nothing, writes come here. Linux takes ports for the first 256 bytes wherever they
+answer (raw_pci_read in arch/x86/pci/common.c), so they are there only for a guest that is known to need them.
 """
 
 from __future__ import annotations
@@ -142,4 +142,3 @@ class Root:
     def close(self) -> None:
         """After the vCPUs have ended; the memory goes with the process."""
         self.functions.clear()
-

@@ -48,7 +48,7 @@ class VirtioDevice(ABC):
         """The configuration space whole, as it is now."""
         return b""
 
-    def write_config(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
+    def write_config(self, offset: int, size: int, value: int) -> None:
         """Most fields are the device's to write: ignored."""
         return
 
@@ -130,7 +130,7 @@ class QueueWorker(VirtioDevice):
             self.loop.unwatch(kick.fd)
         self.ended()
 
-    def begun(self, activation: Activation) -> None:  # noqa: ARG002
+    def begun(self, activation: Activation) -> None:
         """A session begins; the lock is held."""
         return
 
@@ -138,7 +138,7 @@ class QueueWorker(VirtioDevice):
         """A session is over; the lock is held."""
         return
 
-    def more(self, index: int) -> bool:  # noqa: ARG002
+    def more(self, index: int) -> bool:
         """Whether `process` is to run again when chains are left. Not where it waits for something else to come."""
         return True
 

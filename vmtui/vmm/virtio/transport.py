@@ -209,10 +209,10 @@ class VirtioFunction(Function):
             return
         before = self.status
         value &= ~NEEDS_RESET
-        if value & FEATURES_OK and not before & FEATURES_OK:
-            # 2.2.2: what was not offered is refused, and so is a driver of before version 1
-            if self._accepted & ~self._offered or not self._accepted & VERSION_1:
-                value &= ~FEATURES_OK
+        # 2.2.2: what was not offered is refused, and so is a driver of before version 1
+        acceptable = not self._accepted & ~self._offered and self._accepted & VERSION_1
+        if not before & FEATURES_OK and not acceptable:
+            value &= ~FEATURES_OK
         self.status = value | before & NEEDS_RESET
         if value & DRIVER_OK and not before & DRIVER_OK and value & FEATURES_OK:
             self._activate()

@@ -50,7 +50,7 @@ class Net(Card, QueueWorker):
     def packets(self) -> None:
         self.run(RX)
 
-    def process(self, index: int, queue: Queue) -> None:  # noqa: ARG002
+    def process(self, index: int, queue: Queue) -> None:
         tap = self.tap
         try:
             if index == TX and self._transmitter is not None:

@@ -60,19 +60,19 @@ class VhostUser(VirtioDevice):
 
     # What subclasses add; all in the loop's thread
 
-    def attached(self, connection: Connection) -> None:  # noqa: ARG002
+    def attached(self, connection: Connection) -> None:
         """A back-end is there, and has agreed on features. Raises BackEndLost: it is not of use."""
         return
 
-    def starting(self, connection: Connection) -> None:  # noqa: ARG002
+    def starting(self, connection: Connection) -> None:
         """A session is about to begin with it. Raises BackEndLost."""
         return
 
-    def config_may_have_changed(self, connection: Connection) -> bool:  # noqa: ARG002
+    def config_may_have_changed(self, connection: Connection) -> bool:
         """The back-end says so. Whether it has. Raises BackEndLost."""
         return False
 
-    def resumable(self, *, clean: bool) -> bool:  # noqa: ARG002
+    def resumable(self, *, clean: bool) -> bool:
         """Whether a new back-end can go on where one without outstanding chains has ended. `clean`: by itself."""
         return False
 

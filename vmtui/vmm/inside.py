@@ -1,0 +1,279 @@
+"""The machine's process, from its fork to its end: build, confine, run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from vmtui.vmm.arch.x86_64 import layout
+from vmtui.vmm.boot.command_line import completed
+from vmtui.vmm.boot.source import BootError
+from vmtui.vmm.channel import Channel
+from vmtui.vmm.config import Config
+from vmtui.vmm.confine.enter import enter
+from vmtui.vmm.control import Control, Refused, integer
+from vmtui.vmm.devices.balloon import Balloon
+from vmtui.vmm.devices.blk.device import Blk
+from vmtui.vmm.devices.console import Console
+from vmtui.vmm.devices.fs import Fs
+from vmtui.vmm.devices.net.card import Card
+from vmtui.vmm.devices.net.device import Net
+from vmtui.vmm.devices.net.vhost import VhostNet
+from vmtui.vmm.devices.rng import Rng
+from vmtui.vmm.devices.serial import PORTS, Serial
+from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk
+from vmtui.vmm.devices.vhost_user.device import VhostUser
+from vmtui.vmm.loop import Loop
+from vmtui.vmm.machine import Cause, Ending, Machine
+from vmtui.vmm.memory import GuestMemory
+from vmtui.vmm.opened import OpenCard, OpenDisk, Opened
+from vmtui.vmm.terminal import Output, Terminal
+
+MOST_BYTES = 1 << 62
+MAX_BLK_QUEUES = 4
+
+
+class Ends(NamedTuple):
+    """What connects it with the outside: the monitor, whoever calls, the log."""
+
+    channel: Channel
+    control: socket.socket
+    log_fd: int
+
+
+class Inside:
+    """Everything of one machine process. `run` never returns."""
+
+    def __init__(self, config: Config, opened: Opened, ends: Ends) -> None:
+        """Raises BootError, OSError, ValueError: it cannot be made as it was asked for."""
+        self._config = config
+        self._channel = ends.channel
+        self._lock = threading.Lock()  # of the channel: several threads send
+        self.main = Loop("main", self._loop_failed)
+        self._loops: list[Loop] = []
+        self._cards: list[Card] = []
+        self._disks: list[tuple[OpenDisk, Blk | VhostUserBlk]] = []
+        self._backends: dict[str, VhostUser] = {}
+        self._lost: dict[str, str] = {}
+        self._faults: list[str] = []
+        self._missing: tuple[str, ...] = ()
+        self._exits_at_boot: int | None = None
+        memory = GuestMemory(config.memory_bytes, hugepages=config.hugepages, prefault=config.prefault)
+        self.machine = Machine(config.cpus, memory, self._ended, pci_ports=config.pci_ports)
+        self.terminal = Terminal(self.main, Output(self.main, ends.log_fd))
+        self._build(opened)
+        self.machine.load(opened.kernel, completed(config.cmdline), opened.initrd)
+        self.control = Control(self.main, ends.control, self._calls(), self.terminal)
+        self.machine.events = self.control.broadcast
+        self.main.watch(ends.channel.fd, self._told)
+
+    def _build(self, opened: Opened) -> None:
+        config, machine = self._config, self.machine
+        serial = Serial(self.terminal, machine.interrupt_line(layout.COM1_GSI))
+        machine.add_ports(layout.COM1_PORT, PORTS, serial)
+        machine.plug(Console("console", self.main, self.terminal, serial))
+        for disk in opened.disks:
+            self._add_disk(disk)
+        for card in opened.cards:
+            self._add_card(card)
+        for share in opened.shares:
+            lost, back = self._watcher(share.name)
+            device = Fs(share.name, self.main, share.connection, share.tag, lost=lost, back=back)
+            self._backends[share.name] = device
+            machine.plug(device)
+        machine.plug(Rng("rng", self.main))
+        self._balloon = Balloon("balloon", self.main, config.memory_bytes) if config.balloon else None
+        if self._balloon is not None:
+            machine.plug(self._balloon)
+
+    def _add_disk(self, disk: OpenDisk) -> None:
+        made: Blk | VhostUserBlk
+        if disk.image is not None:
+            queues = min(self._config.cpus, MAX_BLK_QUEUES)
+            made = Blk(disk.name, self._loop(disk.name), disk.image, serial=disk.disk.serial, queues=queues)
+        else:
+            assert disk.connection is not None
+            lost, back = self._watcher(disk.name)
+            made = VhostUserBlk(disk.name, self.main, disk.connection, durable=True, lost=lost, back=back)
+            self._backends[disk.name] = made
+        self._disks.append((disk, made))
+        self.machine.plug(made)
+
+    def _add_card(self, card: OpenCard) -> None:
+        mac = bytes.fromhex(card.net.mac.replace(":", ""))
+        made: Card
+        if card.vhost_fd is not None:
+            made = VhostNet(card.name, self.main, card.vhost_fd, card.tap, mac, card.net.mtu)
+        else:
+            made = Net(card.name, self._loop(card.name), card.tap, mac, card.net.mtu)
+        self._cards.append(made)
+        self.machine.plug(made)
+
+    def _loop(self, name: str) -> Loop:
+        loop = Loop(name, self._loop_failed)
+        self._loops.append(loop)
+        return loop
+
+    def _watcher(self, name: str) -> tuple[Callable[[str], None], Callable[[], None]]:
+        def lost(reason: str) -> None:
+            self._lost[name] = reason
+            self.control.broadcast("backend_lost", {"device": name, "reason": reason})
+            self._send({"say": "lost", "name": name})
+
+        def back() -> None:
+            self._lost.pop(name, None)
+            self.control.broadcast("backend_back", {"device": name})
+
+        return lost, back
+
+    def run(self) -> NoReturn:
+        """Confine, start all threads, serve until the machine ends. Raises OSError: a wall that must stand does not."""
+        if self._config.confine:
+            self._missing = enter(self._config.uid, file_bytes=None).missing
+        else:
+            self._missing = ("everything: asked for",)
+        for loop in self._loops:
+            loop.start()
+        self._send({"say": "started", "missing": list(self._missing)})
+        self.machine.power_on()
+        self.main.run()
+        os._exit(0)
+
+    # From outside
+
+    def _calls(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        return {
+            "info": lambda args: self._info(),
+            "metrics": lambda args: self.machine.metrics(),
+            "pause": lambda args: self._changed("paused", self.machine.pause),
+            "resume": lambda args: self._changed("resumed", self.machine.resume),
+            "power_button": lambda args: self.machine.press_power_button(),
+            "reset": lambda args: self.machine.end(Ending(Cause.RESET, "asked for")),
+            "kill": lambda args: self.machine.end(Ending(Cause.KILLED, "killed")),
+            "console_size": lambda args: self.control.resize(args),
+            "balloon": self._set_balloon,
+            "disk_resized": self._resize_disk,
+            "net_attach": self._attach,
+        }
+
+    def _changed(self, event: str, act: Callable[[], None]) -> None:
+        act()
+        self.control.broadcast(event, {})
+
+    def _info(self) -> dict[str, Any]:
+        cards = {card.name: "vhost" if isinstance(card, VhostNet) else "in the VMM" for card in self._cards}
+        disks = {made.name: "in the VMM" if isinstance(made, Blk) else "vhost-user" for _, made in self._disks}
+        return {
+            **self.machine.info(),
+            "walls_missing": list(self._missing),
+            "lost": dict(self._lost),
+            "faults": self._faults[-8:],
+            "carried_by": {**cards, **disks},
+        }
+
+    def _set_balloon(self, args: dict[str, Any]) -> None:
+        if self._balloon is None:
+            raise Refused("none", "this VM has no balloon")
+        self._balloon.set_target(integer(args, "target_bytes", self._config.memory_bytes))
+
+    def _resize_disk(self, args: dict[str, Any]) -> None:
+        index = integer(args, "index", max(0, len(self._disks) - 1))
+        size = integer(args, "size_bytes", MOST_BYTES)
+        if not self._disks:
+            raise Refused("none", "this VM has no disk")
+        disk, made = self._disks[index]
+        if isinstance(made, Blk):
+            try:
+                made.resize(size)
+            except ValueError as error:
+                raise Refused("invalid", str(error)) from None
+        else:
+            self._send({"say": "resize", "name": disk.name, "size_bytes": size})
+
+    def _attach(self, args: dict[str, Any]) -> None:
+        if not self._cards:
+            raise Refused("none", "this VM has no network card")
+        self._send({"say": "tap", "index": integer(args, "index", len(self._cards) - 1)})
+
+    # With the monitor
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            try:
+                self._channel.send(message)
+            except OSError:
+                pass  # it is gone, and we follow: we die with it
+
+    def _told(self, events: int) -> None:
+        received = self._channel.receive()
+        if received is None:
+            os._exit(1)  # the monitor is gone
+        message, fd = received
+        if fd is None:
+            return
+        match message.get("give"):
+            case "tap":
+                # not in this thread: the card's own loop may be waited for
+                threading.Thread(target=self._plug_in, args=(int(message["index"]), fd), daemon=True).start()
+            case "back-end":
+                self._backends[str(message["name"])].reconnected(socket.socket(fileno=fd), clean=bool(message["clean"]))
+            case _:
+                os.close(fd)
+
+    def _plug_in(self, index: int, fd: int) -> None:
+        try:
+            self._cards[index].attach(fd)
+        except OSError as error:
+            self._faults.append(f"net{index}: {error}")
+
+    # Its end
+
+    def _loop_failed(self, name: str, error: BaseException) -> None:
+        self._faults.append(f"{name}: {type(error).__name__}: {error}")
+
+    def _ended(self, ending: Ending) -> None:
+        self.main.call(lambda: self._finish(ending))
+
+    def _finish(self, ending: Ending) -> None:
+        """In the main thread. What is written is on its way: the log is a pipe that the monitor reads to its end."""
+        self.control.broadcast("shutdown", {"reason": ending.reason, "code": ending.code})
+        metrics = self.machine.metrics()
+        self.machine.close()
+        self.terminal.close()
+        self._drain_log()
+        self._send(
+            {
+                "say": "ended",
+                "cause": ending.cause.name,
+                "code": ending.code,
+                "reason": ending.reason,
+                "exits_total": metrics["exits_total"],
+            }
+        )
+        os._exit(0)
+
+    def _drain_log(self) -> None:
+        deadline = time.monotonic() + 2.0
+        while self.terminal.log_waits and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self.terminal.flush_log()
+
+
+def serve(config: Config, opened: Opened, ends: Ends) -> NoReturn:
+    """In the forked child. What goes wrong before it runs is told to the monitor, with the reason."""
+    try:
+        Inside(config, opened, ends).run()
+    except BootError as error:
+        said = f"{error.message}\n{error.hint}"
+    except (OSError, ValueError) as error:
+        said = str(error)
+    except BaseException as error:
+        said = f"{type(error).__name__}: {error}"
+    try:
+        ends.channel.send({"say": "failed", "reason": said[:4000]})
+    finally:
+        os._exit(1)
