@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,24 @@ def pytest_report_header() -> str | None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if item.path.is_relative_to(os.path.dirname(__file__)):
+    if item.path.is_relative_to(Path(__file__).parent):
         item.add_marker("lab")
         if not INSIDE:
             item.add_marker(pytest.mark.skip(OUTSIDE))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a contract with a selection (test_contracts.py), what is selected."""
+    left = [item for item in items if not _selected(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if _selected(item)]
+
+
+def _selected(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return True
+    kept = getattr(item.cls, "kept", None)
+    if kept is None or item.originalname in kept or item.originalname in vars(item.cls):
+        return True
+    return item.cls.shares and "running" in item.fixturenames

@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from vmtui.backends.qemu import kernel, packages
-from vmtui.backends.qemu.kernel import Kernel
 from vmtui.core.backend import Progress
 from vmtui.core.errors import Fault
+from vmtui.guests import kernel, packages
+from vmtui.guests.kernel import Kernel
 from vmtui.host.files import write_atomic
 from vmtui.host.process import which
+from vmtui.runtime.images import ImageStore
 
 SUITES = ("bookworm", "trixie")
 SORTS = ("cloud", "generic")
 PACKAGES = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
+IMAGE = "deb:busybox-static"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IN_THE_LAB = "VMTUI_LAB_CACHE"
 UPDATE_TIMEOUT_S = 300
@@ -49,7 +51,9 @@ def fetched(suite: str, sort: str) -> Kernel:
 
 
 def all_fetched() -> list[Kernel]:
-    """All kernels that tests may boot: the lab cannot fetch any. Raises Fault."""
+    """All that tests need, for the lab cannot fetch anything: kernels, an image, busybox. Raises Fault."""
+    images = ImageStore(place(SUITES[0]))
+    asyncio.run(images.ensure(IMAGE, _say))
     return [fetched(suite, sort) for suite in SUITES for sort in SORTS]
 
 

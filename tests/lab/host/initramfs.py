@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.lab.host import cache
-from vmtui.backends.qemu import cpio
-from vmtui.backends.qemu.kernel import Kernel
-from vmtui.backends.qemu.modules import Modules
 from vmtui.core.errors import Fault
+from vmtui.guests import cpio
+from vmtui.guests.kernel import Kernel
+from vmtui.guests.modules import Modules
 from vmtui.host.files import write_atomic
 
 INIT = Path(__file__).parent / "guest/init"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.lab.host import cache, initramfs
-from vmtui.backends.qemu.kernel import Kernel
+from vmtui.guests.kernel import Kernel
 from vmtui.host.process import which
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -110,9 +110,10 @@ def _prepare(share: Path, job: Job, kernel: Kernel) -> None:
     (share / "settings").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()))
     (share / "shown").write_text("".join(f"{place.resolve()}\n" for place in hidden))
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    kernels = shlex.quote(str(cache.place("bookworm") / "kernels"))
     (share / "job").write_text(
-        f"{exports}mkdir -p $XDG_CACHE_HOME/vmtui $XDG_STATE_HOME\nln -s {kernels} $XDG_CACHE_HOME/vmtui/kernels\n"
+        f"{exports}mkdir -p $XDG_CACHE_HOME/vmtui $XDG_STATE_HOME\n"
+        f"cd {shlex.quote(str(cache.place('bookworm')))}\n"
+        "ln -s $PWD/kernels $XDG_CACHE_HOME/vmtui\ncp -a busybox images layers $XDG_CACHE_HOME/vmtui\n"
         f"cd {shlex.quote(str(ROOT))}\nexec {shlex.join(job.argv)}\n"
     )
 

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from vmtui.backends.qemu import cpio
-from vmtui.backends.qemu.kernel import Kernel
-from vmtui.backends.qemu.modules import Modules
+from vmtui.guests import cpio
+from vmtui.guests.kernel import Kernel
+from vmtui.guests.modules import Modules
 
 BUSYBOX = Path("/usr/bin/busybox")
 BOOT_TIMEOUT_S = 60.0

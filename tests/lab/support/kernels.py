@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.host import cache
-from vmtui.backends.qemu.kernel import Kernel
+from vmtui.guests.kernel import Kernel
 
 KERNELS = [pytest.param(suite, sort, id=f"{suite}-{sort}") for suite in cache.SUITES for sort in cache.SORTS]
 
 
 def kernel(suite: str = "bookworm", sort: str = "cloud") -> Kernel:
-    """Its bzImage, its release and the folder of its modules. Those of package vmtui.backends.qemu.modules read it."""
+    """Its bzImage, its release and the folder of its modules. Those of package vmtui.guests.modules read it."""
     return cache.fetched(suite, sort)
