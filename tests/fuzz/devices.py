@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,10 @@ from tests.support.virtqueue import MEMORY_BYTES
 from vmtui.vmm.devices.balloon import Balloon
 from vmtui.vmm.devices.blk.device import Blk
 from vmtui.vmm.devices.blk.image import Image
+from vmtui.vmm.devices.net.card import RX
+from vmtui.vmm.devices.net.device import Net
+from vmtui.vmm.devices.net.features import HEADER_BYTES
+from vmtui.vmm.devices.net.tap import Tap
 from vmtui.vmm.devices.rng import Rng
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.virtio.device import VirtioDevice
@@ -44,6 +50,39 @@ def _blk_request(random: Random, _: int) -> Request:
     return ([header, bytes(data)], [1]) if kind == 1 else ([header], [data, 1])
 
 
+class Loopback(Tap):
+    """A socket in the TAP's place, whose other end sends back what it gets."""
+
+    __slots__ = ("_loop", "_other")
+
+    def __init__(self, loop: Loop) -> None:
+        ours, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._loop = loop
+        for each in (ours, self._other):
+            each.setblocking(False)
+        self.fd = ours.detach()
+        loop.watch(self._other.fileno(), lambda _: self._send_back())
+
+    def _send_back(self) -> None:
+        with contextlib.suppress(OSError):
+            self._other.send(self._other.recv(1 << 17))
+
+    def offload(self, offloads: int) -> None:
+        return
+
+    def close(self) -> None:
+        super().close()
+        self._loop.unwatch(self._other.fileno())
+        self._other.close()
+
+
+def _net_request(random: Random, queue: int) -> Request:
+    if queue == RX:
+        return [], [random.choice((12, 200, 1536, 2048, 11, 0, 65_000)) for _ in range(random.choice((1, 1, 1, 2)))]
+    header = random.choice((bytes(HEADER_BYTES), random.randbytes(HEADER_BYTES)))
+    return [header, bytes(random.choice((60, 1500, 9000, 40_000, 0)))], []
+
+
 def _anything(random: Random, _: int) -> Request:
     def lengths() -> list[int]:
         return [random.choice((0, 1, 4, 10, 64, 4096)) for _ in range(random.randrange(3))]
@@ -52,6 +91,7 @@ def _anything(random: Random, _: int) -> Request:
 
 
 SUBJECTS = {
+    "net": Subject(lambda loop, _: Net("net0", loop, Loopback(loop), bytes((2, 0, 0, 0, 0, 1)), 1500), _net_request),
     "blk": Subject(_blk, _blk_request),
     "rng": Subject(lambda loop, _: Rng("rng0", loop), lambda random, _: ([], [random.randrange(1, 5000)])),
     "balloon": Subject(lambda loop, _: Balloon("balloon0", loop, MEMORY_BYTES), _anything),
