@@ -35,7 +35,7 @@ def test_themes_profiles_and_guest_files_travel(wheel: Path) -> None:
         "vmtui/_data/profiles/dev.toml",
         "vmtui/_data/profiles/hello.wat",
         "vmtui/_data/themes/vmtui-dark.toml",
-        "vmtui/backends/qemu/guest/init",
+        "vmtui/guests/guest/init",
     } <= names
     assert not [name for name in names if name.startswith(("tests/", "bench/"))]
 

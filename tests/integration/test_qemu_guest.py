@@ -21,13 +21,15 @@ import pytest
 from tests.support.crash import Tick, killed_at
 from tests.support.guests import busybox_image, drain, inside, small, vm, want
 from tests.support.hostview import HostView
-from vmtui.backends.qemu import command, qmp, state
+from vmtui.backends.qemu import qmp
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.core.backend import Attachments, Context, DiskAttachment, ExecRequest, silent
 from vmtui.core.errors import ResourceBusy
 from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.units import Publish
+from vmtui.guests import owner
+from vmtui.guests import run as files
 from vmtui.host.paths import Paths
 from vmtui.host.process import run
 
@@ -141,7 +143,7 @@ async def test_status_says_what_was_chosen(backend: QemuBackend, booted: Booted)
 async def test_it_runs_without_privileges(backend: QemuBackend, booted: Booted) -> None:
     pid = (await backend.inspect(booted.ref)).pid
     said = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-    uid = command.uid_of(booted.ref.token(booted.context.workspace))
+    uid = owner.uid_of(booted.ref.token(booted.context.workspace))
     assert said["Uid"].split() == said["Gid"].split() == [str(uid)] * 4
     assert int(said["CapEff"], 16) == int(said["CapPrm"], 16) == 0
     assert (said["NoNewPrivs"], said["Seccomp"]) == ("1", "2")
@@ -276,7 +278,7 @@ async def test_the_console_has_one_user(backend: QemuBackend, booted: Booted) ->
 
 
 async def test_inspect_asks_qemu_itself_whether_it_is_paused(backend: QemuBackend, booted: Booted) -> None:
-    socket = state.socket_path(str(booted.context.runtime_dir(booted.ref)), "qmp")
+    socket = files.socket_path(str(booted.context.runtime_dir(booted.ref)), "qmp")
     await qmp.execute(socket, "stop")
     try:
         assert (await backend.inspect(booted.ref)).phase is Phase.PAUSED

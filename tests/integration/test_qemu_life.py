@@ -23,7 +23,7 @@ from tests.contract.suite import until
 from tests.support.crash import Tick, killed_at
 from tests.support.guests import KERNEL, inside, small, vm, want
 from tests.support.hostview import HostView
-from vmtui.backends.qemu import qmp, state
+from vmtui.backends.qemu import qmp
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.backends.qemu.options import QemuOptions
 from vmtui.core.backend import Attachments, Context, DiskAttachment, ExecRequest, silent
@@ -32,6 +32,7 @@ from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Port, Ref, Status
 from vmtui.core.specs import NetworkMode, VmSpec
 from vmtui.core.units import Publish, Size
+from vmtui.guests import run as files
 from vmtui.host.paths import Paths
 from vmtui.host.process import run
 
@@ -132,8 +133,8 @@ async def test_qemu_is_killed(backend: QemuBackend) -> None:
 
 async def test_its_parent_is_killed(backend: QemuBackend, lab: Context) -> None:
     await boot(backend, IDLE)
-    run_folder = lab.resource_dir(REF) / state.RUN
-    parent = state.identity(run_folder / state.PARENT)
+    run_folder = lab.resource_dir(REF) / files.RUN
+    parent = files.identity(run_folder / files.PARENT)
     assert parent is not None
     parent.signal(signal.SIGKILL)
     assert await parent.wait(5)
@@ -244,14 +245,14 @@ async def test_a_microvm_is_had_for_the_asking(backend: QemuBackend) -> None:
         "microvm (asked for)",
         "asked for",
     )
-    socket_path = state.socket_path(str(backend.context.runtime_dir(REF)), "qmp")
+    socket_path = files.socket_path(str(backend.context.runtime_dir(REF)), "qmp")
     devices = await qmp.execute(socket_path, "query-pci")
     assert devices == []
 
 
 async def test_a_kernel_of_our_own_with_an_initrd(backend: QemuBackend, lab: Context, tmp_path: Path) -> None:
     """What `kernel` and `initrd` are as paths: the init of the initrd is the user's."""
-    from vmtui.backends.qemu import cpio, kernel
+    from vmtui.guests import cpio, kernel
 
     found = await kernel.resolve(KERNEL, lab.paths.cache, silent)
     script = b"#!/busybox sh\n/busybox echo own init\n/busybox poweroff -f\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.kernels import MIB, opened
-from vmtui.backends.qemu import kernel as debian
+from vmtui.guests import kernel as debian
 from vmtui.core.backend import silent
 from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.arch.x86_64.registers import Protocol

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vmtui.backends.qemu import check, command, initramfs
+from vmtui.backends.qemu import check, command
 from vmtui.backends.qemu.accelerator import Accelerator, Host, choose
 from vmtui.backends.qemu.options import QemuOptions
 from vmtui.core.backend import Attachments, Desired, DiskAttachment
@@ -17,6 +17,8 @@ from vmtui.core.errors import Conflict, InvalidInput, MissingCapability
 from vmtui.core.resource import Kind, Port, Ref
 from vmtui.core.specs import NetworkMode, VmSpec, decode
 from vmtui.core.units import Publish, Size
+from vmtui.guests import check as any_guest
+from vmtui.guests import initramfs
 
 REF = Ref("dev", Kind.VM, "guest")
 TCG, KVM = Accelerator("tcg", "no KVM"), Accelerator("kvm", "proved")
@@ -210,7 +212,7 @@ async def test_two_vms_cannot_forward_one_port(tmp_path: Path) -> None:
 
 
 def test_memory_that_an_image_needs() -> None:
-    check.require_memory(VmSpec(memory=Size(128 << 20)), 2 << 20)
+    any_guest.require_memory(VmSpec(memory=Size(128 << 20)), 2 << 20)
     with pytest.raises(InvalidInput, match="boots from memory") as caught:
-        check.require_memory(VmSpec(memory=Size(128 << 20), rootfs="x"), 100 << 20)
+        any_guest.require_memory(VmSpec(memory=Size(128 << 20), rootfs="x"), 100 << 20)
     assert caught.value.hint == 'set memory = "320MiB"'

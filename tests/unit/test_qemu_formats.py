@@ -16,23 +16,29 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmtui.backends.qemu import binaries, cpio, initramfs, kernel, modules, state, telnet
-from vmtui.backends.qemu.agent import Bracket
+from vmtui.backends.qemu import binaries as proving
+from vmtui.backends.qemu import state
 from vmtui.core.errors import InvalidInput
 from vmtui.core.resource import Kind, Port, Ref
+from vmtui.guests import binaries, cpio, initramfs, kernel, modules, telnet
+from vmtui.guests import run as run_files
+from vmtui.guests.agent import Bracket
 from vmtui.host.process import ProcessId, boot_id
 
-GUEST = Path(kernel.__file__).with_name("guest")
+FRESH = Path(kernel.__file__).with_name("guest") / "fresh.S"
+PROOF = Path(state.__file__).with_name("guest") / "proof.S"
 
 
-@pytest.mark.parametrize("name", ["fresh", "proof"])
-def test_the_binaries_are_what_the_sources_say(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "made"), [(FRESH, binaries.FRESH), (PROOF, proving.proof())], ids=["fresh", "proof"]
+)
+def test_the_binaries_are_what_the_sources_say(source: Path, made: bytes, tmp_path: Path) -> None:
     if shutil.which("as") is None or shutil.which("ld") is None:
         pytest.skip("needs as and ld: apt-get install binutils")
-    subprocess.run(["as", str(GUEST / f"{name}.S"), "-o", str(tmp_path / "o")], check=True)
+    subprocess.run(["as", str(source), "-o", str(tmp_path / "o")], check=True)
     link = ["ld", "-e", "0", "-Ttext=0", "--oformat", "binary", "-o", str(tmp_path / "out"), str(tmp_path / "o")]
     subprocess.run(link, check=True)
-    assert (tmp_path / "out").read_bytes() == {"fresh": binaries.FRESH, "proof": binaries.proof()}[name]
+    assert (tmp_path / "out").read_bytes() == made
 
 
 def test_archives_are_read_by_cpio(tmp_path: Path) -> None:
@@ -240,8 +246,7 @@ def test_reports_of_a_guest_are_only_read(tmp_path_factory: pytest.TempPathFacto
                 interface="t", mac="52:54:00:00:00:01", address="10.0.0.2")  # fmt: skip
     for name in ("status", "exit", "errors", "process", "parent", "launch.json"):
         (run / name).write_bytes(data)
-    launch = state.Launch(machine="", accelerator="", why="", qemu="", ports=(port,))
-    (address,) = state.addresses(run, launch)
+    (address,) = run_files.addresses(run, (port,))
     assert address.network == "lab"
     state.observe(folder)
 
@@ -256,5 +261,4 @@ def test_addresses_belong_to_the_card_that_has_them(tmp_path: Path) -> None:
     run = run_folder(tmp_path, status=status)
     port = Port(network=Ref("a", Kind.NETWORK, "lab"), consumer=Ref("a", Kind.VM, "x"), index=0, medium="tap",
                 interface="t", mac="52:54:00:00:00:01", address="10.0.0.2")  # fmt: skip
-    launch = state.Launch(machine="", accelerator="", why="", qemu="", ports=(port,))
-    assert [(found.address, found.interface) for found in state.addresses(run, launch)] == [("10.0.0.8", "eth0")]
+    assert [(found.address, found.interface) for found in run_files.addresses(run, (port,))] == [("10.0.0.8", "eth0")]

@@ -46,6 +46,7 @@ from vmtui.core.errors import (
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Kind, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import VmSpec
+from vmtui.guests import run as files
 from vmtui.host.files import in_words, remedy, write_atomic
 from vmtui.host.process import ProcessId
 
@@ -89,7 +90,8 @@ class QemuBackend(Backend[VmSpec]):
         return [status for ref in self._records.refs() if (status := self._observe(ref)) is not None]
 
     async def inspect(self, ref: Ref) -> Status:
-        from vmtui.backends.qemu import launch, qmp
+        from vmtui.backends.qemu import qmp
+        from vmtui.guests import launch
 
         status = self._observe(ref)
         if status is None:
@@ -102,7 +104,7 @@ class QemuBackend(Backend[VmSpec]):
         except OperationFailed as fault:
             seen = state.observe(self.context.resource_dir(ref))
             if seen.process is None or not seen.process.alive:  # it ended meanwhile
-                await launch.noted(self.context.resource_dir(ref) / state.RUN)
+                await launch.noted(self.context.resource_dir(ref) / files.RUN)
                 ended = self._observe(ref)
                 if ended is None:
                     raise NotFound(f"{ref} does not exist") from None
@@ -127,7 +129,7 @@ class QemuBackend(Backend[VmSpec]):
         seen = state.observe(folder)
         facts = seen.launch.facts() if seen.launch else ()
         phase, problems = seen.phase, seen.problems
-        if phase in UP and (folder / state.RUN / state.STARTED).exists() and not self._socket(ref, "qmp").exists():
+        if phase in UP and (folder / files.RUN / files.STARTED).exists() and not self._socket(ref, "qmp").exists():
             gone = "it runs, but its sockets are gone: nobody can reach it"
             phase, problems = Phase.BROKEN, (Problem(code="no-sockets", message=gone, hint=f"vmtui rm {ref}"),)
         return Status(
@@ -141,7 +143,7 @@ class QemuBackend(Backend[VmSpec]):
             addresses=seen.addresses,
             facts=facts,
             problems=problems,
-            log=str(folder / state.LOG),
+            log=str(folder / files.LOG),
         )
 
     def _half_made(self, ref: Ref, record: Record[VmSpec] | None) -> Status:
@@ -154,10 +156,10 @@ class QemuBackend(Backend[VmSpec]):
         return self.context.resource_dir(ref).is_dir() and not self._records.foreign(ref)
 
     def _socket(self, ref: Ref, name: str) -> Path:
-        return state.socket_path(str(self.context.runtime_dir(ref)), name)
+        return files.socket_path(str(self.context.runtime_dir(ref)), name)
 
     async def watch(self) -> AsyncIterator[Ref]:
-        from vmtui.backends.qemu.watch import Watcher
+        from vmtui.guests.watch import Watcher
 
         async with aclosing(Watcher(self.context).refs()) as refs:  # type: ignore[type-var]
             async for ref in refs:
@@ -171,7 +173,8 @@ class QemuBackend(Backend[VmSpec]):
         return await making.problems(self.context, desired, others)
 
     async def create(self, desired: Desired[VmSpec], report: Report) -> None:
-        from vmtui.backends.qemu import check, making
+        from vmtui.backends.qemu import check
+        from vmtui.guests import image
 
         ref, cache = desired.ref, self.context.paths.cache
         record = self._records.read(ref)
@@ -181,7 +184,7 @@ class QemuBackend(Backend[VmSpec]):
             raise fault
         await self.delete(ref, purge=False)
         try:
-            await making.fetch(cache, self._records.begin(desired), desired, report)
+            await image.fetch(cache, self._records.begin(desired), desired, report)
             await asyncio.sleep(0)  # where a cancellation that came meanwhile is seen: nothing above may have waited
             self._records.finish(desired)
         except BaseException as error:
@@ -192,13 +195,13 @@ class QemuBackend(Backend[VmSpec]):
             raise
 
     async def delete(self, ref: Ref, *, purge: bool) -> None:  # noqa: ARG002  # its disks are not its own
-        from vmtui.backends.qemu import launch
+        from vmtui.guests import launch
 
         folder = self.context.resource_dir(ref)
         if not self._ours(ref):
             return
         try:
-            if (folder / state.RUN).is_dir():
+            if (folder / files.RUN).is_dir():
                 await launch.end(folder, reap=False)
             launch.remove_sockets(self.context.runtime_dir(ref))
             for left in (2, 1, 0):
@@ -241,28 +244,28 @@ class QemuBackend(Backend[VmSpec]):
         await starting.start(self.context, desired, folder, attachments, report)
 
     async def stop(self, ref: Ref, *, grace_s: float) -> None:
-        from vmtui.backends.qemu import launch
+        from vmtui.guests import launch
 
         _, folder = self._made(ref)
-        run, seen = folder / state.RUN, state.observe(folder)
+        run, seen = folder / files.RUN, state.observe(folder)
         if seen.phase in UP and seen.process is not None:
             await self._ask_to_end(ref, run, seen.process, grace_s)
             await launch.end(folder, reap=False)
         if seen.phase is not Phase.STOPPED:
-            write_atomic(run / state.STOPPED, b"")
+            write_atomic(run / files.STOPPED, b"")
         launch.remove_sockets(self.context.runtime_dir(ref))
 
     async def _ask_to_end(self, ref: Ref, run: Path, process: ProcessId, grace_s: float) -> None:
         from vmtui.backends.qemu import qmp
 
         """Press the power button, and wait. The mark first: however it ends from here on, it was stopped."""
-        write_atomic(run / state.STOPPED, b"")
-        (run / state.REAP).unlink(missing_ok=True)
+        write_atomic(run / files.STOPPED, b"")
+        (run / files.REAP).unlink(missing_ok=True)
         deadline = time.monotonic() + grace_s
         try:
-            if (run / state.PAUSED).exists():
+            if (run / files.PAUSED).exists():
                 await qmp.execute(self._socket(ref, "qmp"), "cont", timeout=ANSWER_S)
-                (run / state.PAUSED).unlink()
+                (run / files.PAUSED).unlink()
             # Again and again: a guest that is just booting does not hear it.
             while (left := deadline - time.monotonic()) > 0:
                 await qmp.execute(self._socket(ref, "qmp"), "system_powerdown", timeout=ANSWER_S)
@@ -272,11 +275,11 @@ class QemuBackend(Backend[VmSpec]):
             return  # it does not answer: there is nobody to ask
 
     async def kill(self, ref: Ref) -> None:
-        from vmtui.backends.qemu import launch
+        from vmtui.guests import launch
 
         _, folder = self._made(ref)
         if state.observe(folder).phase in UP:
-            (folder / state.RUN / state.STOPPED).unlink(missing_ok=True)
+            (folder / files.RUN / files.STOPPED).unlink(missing_ok=True)
             await launch.end(folder, reap=True)
 
     async def pause(self, ref: Ref) -> None:
@@ -284,14 +287,14 @@ class QemuBackend(Backend[VmSpec]):
 
         _, folder, _ = self._up(ref)
         await qmp.execute(self._socket(ref, "qmp"), "stop")
-        write_atomic(folder / state.RUN / state.PAUSED, b"")
+        write_atomic(folder / files.RUN / files.PAUSED, b"")
 
     async def resume(self, ref: Ref) -> None:
         from vmtui.backends.qemu import qmp
 
         _, folder, _ = self._up(ref)
         await qmp.execute(self._socket(ref, "qmp"), "cont")
-        (folder / state.RUN / state.PAUSED).unlink(missing_ok=True)
+        (folder / files.RUN / files.PAUSED).unlink(missing_ok=True)
 
     async def reconnect(self, ref: Ref, ports: Sequence[Port]) -> None:
         from vmtui.backends.qemu import tap
@@ -301,7 +304,7 @@ class QemuBackend(Backend[VmSpec]):
         tap.reattach(seen.process.pid, [port.interface for port in ports])
         if seen.launch is not None:
             renewed = msgspec.structs.replace(seen.launch, ports=tuple(ports))
-            write_atomic(folder / state.RUN / state.LAUNCH, msgspec.json.encode(renewed))
+            write_atomic(folder / files.RUN / files.LAUNCH, msgspec.json.encode(renewed))
 
     # Looking in
 
@@ -312,7 +315,7 @@ class QemuBackend(Backend[VmSpec]):
         return await console.attach(self._socket(ref, "console"))
 
     async def logs(self, ref: Ref, *, tail: int | None, follow: bool) -> AsyncIterator[LogLine]:
-        from vmtui.backends.qemu import logs
+        from vmtui.guests import logs
 
         if not self._ours(ref):
             raise NotFound(f"{ref} does not exist")
@@ -322,15 +325,16 @@ class QemuBackend(Backend[VmSpec]):
                 yield line
 
     async def log_source(self, ref: Ref) -> LogSource:
-        from vmtui.backends.qemu import logs
+        from vmtui.guests import logs
 
         if not self._ours(ref):
             raise NotFound(f"{ref} does not exist")
         folder = self.context.resource_dir(ref)
-        return LogSource(paths=(folder / f"{state.LOG}.1", folder / state.LOG), parse=logs.entry)
+        return LogSource(paths=(folder / f"{files.LOG}.1", folder / files.LOG), parse=logs.entry)
 
     async def exec(self, ref: Ref, request: ExecRequest) -> ExecSession:
-        from vmtui.backends.qemu import agent, initramfs, making
+        from vmtui.backends.qemu import agent
+        from vmtui.guests import image, initramfs
 
         desired, folder, _ = self._up(ref)
         if desired.spec.rootfs is None:
@@ -338,7 +342,7 @@ class QemuBackend(Backend[VmSpec]):
                 f"{ref} was not booted from an image, so there is no agent of vmtui in it",
                 hint=f"vmtui console {ref}, or SSH where the guest has it",
             )
-        made = making.guest_of(folder, ref).command
+        made = image.guest_of(folder, ref).command
         wanted = msgspec.structs.replace(
             initramfs.merged(made, dict(request.environment)),
             argv=request.argv,
@@ -350,7 +354,8 @@ class QemuBackend(Backend[VmSpec]):
         )
 
     async def stats(self, ref: Ref) -> Sample:
-        from vmtui.backends.qemu import measure, qmp
+        from vmtui.backends.qemu import qmp
+        from vmtui.guests import measure
 
         desired, _, seen = self._up(ref)
         assert seen.process is not None

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from vmtui.backends.qemu.accelerator import KVM, Accelerator
-from vmtui.backends.qemu.initramfs import SLOTS
 from vmtui.backends.qemu.options import QemuOptions
-from vmtui.backends.qemu.state import socket_path
 from vmtui.core.backend import Attachments, Desired
 from vmtui.core.specs import NetworkMode, VmSpec
+from vmtui.guests.check import user_network
+from vmtui.guests.initramfs import SLOTS
+from vmtui.guests.run import socket_path
 
 MICROVM, Q35 = "microvm", "q35"
 MICROVM_TRANSPORTS = 8  # virtio-mmio places that every microvm has (hw/i386/microvm.c)
@@ -23,9 +24,6 @@ PORT_DEVICES = 2
 LOG_FD, STATUS_FD = 4, 6  # as parent.sh numbers them
 LOG_SET, STATUS_SET = 1, 2
 TRANSLATION_CACHE_MIB = 256  # TCG; its own default is up to a gigabyte for each VM
-# Numbers that nobody else hands out: above those of systemd's and our own containers, below 2^31.
-FIRST_UID = 0x7FFF_0000
-UIDS = 0xFFFE
 NAMESPACE = uuid.UUID("6f1d9e0e-8a3b-5a57-9a66-0c2b7f6d2f11")  # ours, for uuid5
 
 
@@ -69,15 +67,6 @@ def device_count(spec: VmSpec) -> int:
     """Its virtio devices: those of the spec, the entropy source, and those with the ports of our init."""
     cards = len(spec.networks) or (spec.network_mode is NetworkMode.USER)
     return len(spec.disks) + cards + 1 + (PORT_DEVICES if spec.rootfs is not None else 0)
-
-
-def user_network(spec: VmSpec) -> bool:
-    return not spec.networks and spec.network_mode is NetworkMode.USER
-
-
-def uid_of(token: str) -> int:
-    """The user that one VM runs as, the same each time, and hardly ever another's."""
-    return FIRST_UID + int(token, 16) % UIDS
 
 
 def port_names(slot: int) -> tuple[str, str, str]:

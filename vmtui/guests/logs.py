@@ -1,4 +1,4 @@
-"""The serial log: serial.log, and before it serial.log.1, as parent.sh rotates them."""
+"""The serial log: serial.log, and before it serial.log.1, as its writer rotates them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vmtui.backends.qemu.state import LOG
 from vmtui.core.backend import LogLine
+from vmtui.guests.run import LOG
 from vmtui.host.inotify import Watch
 
 MAX_LINE_BYTES = 64 << 10  # a longer one is cut in pieces

@@ -1,4 +1,4 @@
-"""What a running QEMU uses, from /proc and /sys."""
+"""What a VM's process uses, from /proc and /sys."""
 
 from __future__ import annotations
 

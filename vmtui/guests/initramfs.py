@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from vmtui.backends.qemu import binaries, cpio
-from vmtui.backends.qemu.modules import FILE_SYSTEMS, WANTED, Modules
+from vmtui.guests import binaries, cpio
+from vmtui.guests.modules import FILE_SYSTEMS, WANTED, Modules
 
 HOME = ".vmtui"
 SCRIPTS = Path(__file__).parent / "guest"

@@ -7,9 +7,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtui.backends.qemu import packages
 from vmtui.core.backend import Report
 from vmtui.core.errors import InvalidInput
+from vmtui.guests import packages
 from vmtui.host.files import open_regular
 
 DEB = "deb:"

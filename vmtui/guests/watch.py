@@ -1,4 +1,4 @@
-"""Which VMs may have changed: the files of their folders by inotify, the end of QEMU by pidfd."""
+"""Which VMs may have changed: the files of their folders by inotify, the end of the process by pidfd."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from vmtui.backends.qemu.state import LOG, PROCESS, RUN, identity
 from vmtui.core.backend import Context
 from vmtui.core.resource import Kind, Ref
+from vmtui.guests.run import LOG, PROCESS, RUN, identity
 from vmtui.host.inotify import Watch
 from vmtui.host.process import ProcessId
 
@@ -79,7 +79,7 @@ class Watcher:
         return [ref] if ref.kind is Kind.VM else []
 
     def _follow(self, ref: Ref) -> None:
-        """See the end of QEMU even if its parent was killed and notes nothing."""
+        """See the end of the process even if its parent was killed and notes nothing."""
         process = identity(self._context.resource_dir(ref) / RUN / PROCESS)
         known = self._ends.get(ref)
         if process is None or (known is not None and known[0] == process):
