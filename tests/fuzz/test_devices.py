@@ -20,10 +20,8 @@ OPERATIONS = int(os.environ.get("VMTUI_FUZZ_OPERATIONS", "10000"))
 SEED = int(os.environ.get("VMTUI_FUZZ_SEED", "1"))
 RACE_S = min(60.0, OPERATIONS / 10_000)
 
-pytestmark = [
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM"),
-    pytest.mark.timeout(180 + OPERATIONS / 500),
-]
+needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
+pytestmark = [needs_kvm, pytest.mark.timeout(180 + OPERATIONS / 500)]
 each = pytest.mark.parametrize("name", sorted(SUBJECTS))
 
 

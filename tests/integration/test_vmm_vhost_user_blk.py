@@ -157,6 +157,21 @@ def test_a_reset_and_another_driver(make: Callable[..., Disk]) -> None:
     assert disk.lost == []
 
 
+def test_a_reset_at_work(make: Callable[..., Disk]) -> None:
+    """Requests that are under way come to their end before the reset does."""
+    disk = make()
+    for _ in range(10):
+        disk.write(0, bytes(512))
+        for sector in range(50):
+            disk.driver.drivers[0].add([header(OUT, sector), bytes(4096)], [1], indirect=True)
+        disk.driver.kick()
+        time.sleep(1e-3)
+        disk.driver.reset()
+        assert disk.driver.drivers[0].used == 51
+        disk.driver.start()
+    assert disk.lost == []
+
+
 def test_growing_reaches_the_guest(make: Callable[..., Disk]) -> None:
     disk = make()
     disk.daemon.resize(2 * DISK_BYTES)

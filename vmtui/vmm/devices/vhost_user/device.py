@@ -178,16 +178,15 @@ class VhostUser(VirtioDevice):
         if not self._running or connection is None:
             return
         self._running = False
-        deadline = time.monotonic() + STOP_S
+        queues = [(index, queue) for index, queue in enumerate(session.queues) if queue.enabled]
+        # What was offered is let come to its end: QEMU's daemon gives up over a request that ends after its queue.
+        _wait(lambda: all(available == used for _, queue in queues for available, used in (queue.indices,)))
         try:
-            for index, queue in enumerate(session.queues):
-                if queue.enabled:
-                    connection.tell(m.SET_VRING_ENABLE, m.VRING_STATE.pack(index, 0))
-                    base = connection.vring_base(index)
-                    while queue.indices[1] != base:  # what it has taken it still writes to
-                        if time.monotonic() > deadline:
-                            raise BackEndLost("the back-end does not finish its requests")
-                        time.sleep(1e-3)
+            for index, queue in queues:
+                connection.tell(m.SET_VRING_ENABLE, m.VRING_STATE.pack(index, 0))
+                base = connection.vring_base(index)
+                if not _wait(lambda: queue.indices[1] == base):  # noqa: B023  # what it has taken it still writes to
+                    raise BackEndLost("the back-end does not finish its requests")
         except BackEndLost as reason:
             self._drop(str(reason))
 
@@ -244,6 +243,16 @@ class VhostUser(VirtioDevice):
             self.loop.unwatch(connection.socket.fileno())
             connection.close()
         self._channel.close()
+
+
+def _wait(holds: Callable[[], bool]) -> bool:
+    """False: it does not hold in half the time that a reset has."""
+    deadline = time.monotonic() + STOP_S / 2
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(5e-4)
+    return True
 
 
 def _share(connection: Connection, memory: GuestMemory) -> None:
