@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from tests.support.virtqueue import Driver
 from vmtui.vmm.devices.blk.device import QUEUE_SIZE, Blk
 from vmtui.vmm.devices.blk.image import Image
 from vmtui.vmm.devices.blk.layout import CONFIG, CONFIG_WCE, DISCARD, FLUSH, IOERR, MQ, OK, RO, UNSUPP, BlkConfig
+from vmtui.vmm.devices.blk.pool import MAX_THREADS, Pool
 from vmtui.vmm.devices.blk.request import MAX_DISCARD_SECTORS, MAX_SEGMENTS, MAX_ZEROES_SECTORS
 from vmtui.vmm.loop import Loop
 
@@ -266,6 +270,60 @@ def test_a_queue_that_is_filled_at_once(driver: Driver) -> None:
         driver.kick()
         for sector in range(QUEUE_SIZE):
             assert driver.wait()[1] == bytes([sector & 0xFF]) * 512 + b"\0"
+
+
+def forget(path: Path) -> None:
+    """Have the page cache hold none of it, where the file system does as it is told."""
+    fd = os.open(path, os.O_RDWR)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def test_what_is_not_in_the_page_cache(driver: Driver, path: Path) -> None:
+    """Those that have to wait come back whenever they are done; all do, once."""
+    ring = driver.drivers[0]
+    for _ in range(5):
+        forget(path)
+        expected = {}
+        for sector in range(0, 1000, 8):
+            expected[ring.add([header(IN, sector)], [512, 1], indirect=True)] = bytes([sector & 0xFF]) * 512 + b"\0"
+        driver.kick()
+        for _ in range(len(expected)):
+            used, data = driver.wait()
+            assert data == expected.pop(used.head)
+        assert expected == {}
+
+
+def test_a_reset_waits_for_what_is_being_read(driver: Driver, path: Path) -> None:
+    for _ in range(20):
+        forget(path)
+        ring = driver.drivers[0]
+        for sector in range(0, 1000, 8):
+            ring.add([header(IN, sector)], [512, 1], indirect=True)
+        driver.kick()
+        driver.reset()
+        before = driver.memory.read(0, driver.memory.size_bytes)
+        time.sleep(2e-3)
+        assert driver.memory.read(0, driver.memory.size_bytes) == before
+        driver.start()
+
+
+def test_the_pool_does_everything_once() -> None:
+    pool, done, busy = Pool("disk"), list[int](), threading.Semaphore(MAX_THREADS)
+
+    def job(number: int) -> None:
+        assert busy.acquire(blocking=False)
+        time.sleep(1e-4)
+        done.append(number)
+        busy.release()
+
+    for number in range(300):
+        pool.submit(partial(job, number))
+    pool.drain()
+    assert sorted(done) == list(range(300))
+    pool.close()
+    assert not any(thread.name == "disk" for thread in threading.enumerate())
 
 
 def test_nothing_happens_after_a_reset(driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 
 from vmtui.vmm.devices.blk.image import Image
@@ -20,11 +21,13 @@ from vmtui.vmm.devices.blk.layout import (
     WRITEBACK_AT,
     BlkConfig,
 )
+from vmtui.vmm.devices.blk.pool import Pool
 from vmtui.vmm.devices.blk.request import (
     COUNTERS,
     MAX_DISCARD_SECTORS,
     MAX_SEGMENTS,
     MAX_ZEROES_SECTORS,
+    Later,
     Requests,
 )
 from vmtui.vmm.loop import Loop
@@ -33,11 +36,14 @@ from vmtui.vmm.virtio.queue import RING_EVENT_IDX, RING_INDIRECT_DESC, Queue
 
 QUEUE_SIZE = 256
 INTERRUPT_S = 50e-6  # how long the answer to a request may wait for those after it
-TURN_S = 5e-3  # then others have theirs: who resets the device, and the other queues
+TURN_S = 1e-3  # then others have theirs: who resets the device, and the other queues
 
 
 class Blk(QueueWorker):
-    """A raw disk in this process. To have a `loop` of its own: a slow disk holds up whatever shares it."""
+    """A raw disk in this process. To have a `loop` of its own: a slow disk may hold up whatever shares it.
+
+    What the page cache has is read in the loop at once; what has to be waited for is the pool's.
+    """
 
     type_id = TYPE_BLOCK
 
@@ -51,6 +57,7 @@ class Blk(QueueWorker):
         self.features |= DISCARD | WRITE_ZEROES | CONFIG_WCE if image.writable else RO
         self.features |= MQ if queues > 1 else 0
         self._requests = Requests(image, serial.encode())
+        self._pool = Pool(name)
         self._writeback = 1
         self._left = False  # whether chains were left for a later turn
 
@@ -93,17 +100,37 @@ class Blk(QueueWorker):
 
     def process(self, index: int, queue: Queue) -> None:
         pop, push, serve = queue.pop, queue.push, self._requests.serve
+        session = self.session
+        if session is None:
+            return
         began = monotonic()
         due = began + INTERRUPT_S
         self._left = False
         while (chain := pop()) is not None:
-            push(chain.head, serve(chain))
+            served = serve(chain)
+            if isinstance(served, int):
+                push(chain.head, served)
+            else:
+                self._pool.submit(partial(self._serve_later, session, index, chain.head, served))
             if (now := monotonic()) > due:
                 self.interrupt(index)
                 due = now + INTERRUPT_S
                 if now > began + TURN_S:
                     self._left = True
                     return
+
+    def _serve_later(self, session: Activation, index: int, head: int, serve: Later) -> None:
+        """In a thread of the pool."""
+        if self.session is session:
+            written = serve()
+            with self.lock:
+                if self.session is session:
+                    session.queues[index].push(head, written)
+                    self.interrupt(index)
+
+    def reset(self) -> None:
+        super().reset()
+        self._pool.drain()
 
     def more(self, index: int) -> bool:
         if self._left and self.session is not None:
@@ -114,4 +141,5 @@ class Blk(QueueWorker):
         return {name: getattr(self._requests, name) for name in COUNTERS}
 
     def close(self) -> None:
+        self._pool.close()
         self.image.close()

@@ -6,7 +6,9 @@ and a status in descriptors of their own, only makes it quick.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 
 from vmtui.vmm.devices.blk.image import Image
 from vmtui.vmm.devices.blk.layout import (
@@ -28,11 +30,13 @@ from vmtui.vmm.devices.blk.layout import (
 from vmtui.vmm.virtio.queue import Chain, QueueBroken
 
 Views = list[memoryview]
+Later = Callable[[], int]
 
 MAX_SEGMENTS = 16  # of a discard
 MAX_DISCARD_SECTORS = (1 << 30) // SECTOR  # in a segment
 MAX_ZEROES_SECTORS = (64 << 20) // SECTOR  # in a segment: may have to be written
 COUNTERS = ("read_bytes", "write_bytes", "reads", "writes", "flushes", "discards", "errors")
+FAILED, WOULD_WAIT = -1, -2
 _header = HEADER.unpack_from
 
 
@@ -45,9 +49,13 @@ class Requests:
         self.size_bytes = image.size_bytes
         self.read_bytes = self.write_bytes = self.reads = self.writes = self.flushes = self.discards = self.errors = 0
         self._serial = serial[:ID_BYTES].ljust(ID_BYTES, b"\0")
+        self._from_cache = os.RWF_NOWAIT  # 0 where the file system cannot tell what is cached
 
-    def serve(self, chain: Chain) -> int:
-        """Do it, and say so in its status byte. Returns what was written into it. Raises QueueBroken: it has none."""
+    def serve(self, chain: Chain) -> int | Later:
+        """Do it, and say so in its status byte. Returns what was written into it. Raises QueueBroken: it has none.
+
+        What may take its time is not done but returned, to be called where it holds up nobody; that returns the same.
+        """
         readable, writable = chain.readable, chain.writable
         if not readable or not writable:
             raise QueueBroken("a block request without a header or a status")
@@ -55,44 +63,45 @@ class Requests:
             readable, writable = _reframed(readable, writable)
         kind, _, sector = _header(readable[0])
         status = writable.pop()
-        try:
-            if kind == IN:
-                written = self._read(writable, sector * SECTOR)
-                status[0] = OK if written >= 0 else IOERR
-                return written + 1
-            status[0] = result = self._other(kind, sector, readable[1:], writable)
-        except OSError:
-            status[0] = result = IOERR
-        self.errors += result != OK
-        return ID_BYTES + 1 if kind == GET_ID and result == OK else int(not writable)
+        if kind == IN:
+            offset = sector * SECTOR
+            done = self._read(writable, offset, self._from_cache)
+            if done == WOULD_WAIT:
+                return lambda: _read_answered(self._read(writable, offset, 0), status)
+            return _read_answered(done, status)
+        if kind == GET_ID or (kind == OUT and not self.sync_each):
+            return self._other(kind, sector, readable, writable, status)
+        return lambda: self._other(kind, sector, readable, writable, status)
 
-    def _read(self, buffers: Views, offset: int) -> int:
-        """The bytes read, -1 for an error."""
+    def _read(self, buffers: Views, offset: int, flags: int) -> int:
+        """The bytes read, FAILED or WOULD_WAIT."""
         length = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         if offset + length <= self.size_bytes and not length % SECTOR:
             try:
-                if os.preadv(self.image.fd, buffers, offset) == length:
+                if os.preadv(self.image.fd, buffers, offset, flags) == length:
                     self.reads += 1
                     self.read_bytes += length
                     return length
-            except OSError:
-                pass
+                if flags:
+                    return WOULD_WAIT
+            except OSError as error:
+                if flags:
+                    if error.errno == errno.EOPNOTSUPP:
+                        self._from_cache = 0
+                    return WOULD_WAIT
         self.errors += 1
-        return -1
+        return FAILED
 
-    def _write(self, buffers: Views, offset: int) -> int:
-        length = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-        if offset + length > self.size_bytes or length % SECTOR or not self.image.writable:
-            return IOERR
-        if os.pwritev(self.image.fd, buffers, offset) != length:
-            return IOERR
-        if self.sync_each:
-            os.fdatasync(self.image.fd)
-        self.writes += 1
-        self.write_bytes += length
-        return OK
+    def _other(self, kind: int, sector: int, readable: Views, writable: Views, status: memoryview) -> int:
+        try:
+            result = self._done(kind, sector, readable[1:], writable)
+        except OSError:
+            result = IOERR
+        status[0] = result
+        self.errors += result != OK
+        return ID_BYTES + 1 if kind == GET_ID and result == OK else int(not writable)
 
-    def _other(self, kind: int, sector: int, data: Views, writable: Views) -> int:
+    def _done(self, kind: int, sector: int, data: Views, writable: Views) -> int:
         if kind == OUT:
             return self._write(data, sector * SECTOR)
         if kind == FLUSH_REQUEST:
@@ -108,6 +117,18 @@ class Requests:
         if kind in (DISCARD_REQUEST, WRITE_ZEROES_REQUEST):
             return self._release(kind, Chain(0, data, []).copy_in(MAX_SEGMENTS * SEGMENT.size + 1))
         return UNSUPP
+
+    def _write(self, buffers: Views, offset: int) -> int:
+        length = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        if offset + length > self.size_bytes or length % SECTOR or not self.image.writable:
+            return IOERR
+        if os.pwritev(self.image.fd, buffers, offset) != length:
+            return IOERR
+        if self.sync_each:
+            os.fdatasync(self.image.fd)
+        self.writes += 1
+        self.write_bytes += length
+        return OK
 
     def _release(self, kind: int, segments: bytes) -> int:
         """All segments are checked before the first is acted on."""
@@ -131,6 +152,14 @@ class Requests:
             os.fdatasync(self.image.fd)
         self.discards += 1
         return OK
+
+
+def _read_answered(done: int, status: memoryview) -> int:
+    if done == FAILED:
+        status[0] = IOERR
+        return 0
+    status[0] = OK
+    return done + 1
 
 
 def _reframed(readable: Views, writable: Views) -> tuple[Views, Views]:
