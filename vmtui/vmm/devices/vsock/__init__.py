@@ -1,0 +1,1 @@
+"""virtio-vsock: stream sockets between the guest and unix sockets of the host."""
