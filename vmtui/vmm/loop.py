@@ -33,6 +33,7 @@ class Loop:
         self._lock = threading.Lock()
         self._order = count()
         self._ending = False
+        self._runner: int | None = None  # the thread that is in `run`
         self._thread: threading.Thread | None = None
         self._epoll.register(self._wake.fd, EPOLLIN)
 
@@ -64,7 +65,7 @@ class Loop:
 
         False: it has not ended within that time. It still will run.
         """
-        if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
+        if self._runner in (None, threading.get_ident()):
             function()
             return True
         done = threading.Event()
@@ -85,13 +86,18 @@ class Loop:
         self._wake.signal()
 
     def start(self) -> None:
+        self._runner = 0  # not known yet, but there is one
         self._thread = threading.Thread(target=self.run, name=self.name, daemon=True)
         self._thread.start()
 
     def run(self) -> None:
         """Until `stop`."""
-        while not self._ending:
-            self.turn(self._timeout())
+        self._runner = threading.get_ident()
+        try:
+            while not self._ending:
+                self.turn(self._timeout())
+        finally:
+            self._runner = None
 
     def turn(self, timeout_s: float | None) -> None:
         """Wait for something to happen, for as long as that, and run what is due. For the thread of `run`."""
