@@ -122,6 +122,10 @@ def storage(folder: Path) -> dict[str, Any]:
     back_end.replace()
     monitor.run_until(lambda: len(monitor.connections) == 3)
     said["again"] = spoken_to(monitor.connections[-1][0])
+    assert back_end.pid is not None
+    os.kill(back_end.pid, signal.SIGSTOP)
+    back_end.replace()
+    monitor.run_until(lambda: len(monitor.connections) == 4)
     began = time.monotonic()
     said["ends"] = monitor.ends
     pid = back_end.pid

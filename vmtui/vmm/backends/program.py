@@ -77,8 +77,15 @@ class BackEnd(ABC):
         return connection
 
     def replace(self) -> None:
-        """End it, for it does not do what it should: another is started."""
-        self._signal(signal.SIGKILL)
+        """End it, for its machine has lost it: another is started. It may just be ending by itself: it gets END_S."""
+        pid = self.pid
+
+        def insist() -> None:
+            if self.pid == pid:
+                self._signal(signal.SIGKILL)
+
+        self._signal(signal.SIGTERM)
+        self._loop.after(END_S, insist)
 
     def _signal(self, number: int) -> None:
         if self.pid is not None:
