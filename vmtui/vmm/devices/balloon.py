@@ -19,8 +19,8 @@ TYPE_BALLOON = 5  # 5.5.1
 QUEUE_SIZE = 128
 # 5.5.3, as bits
 STATS_VQ, DEFLATE_ON_OOM, REPORTING = 1 << 1, 1 << 2, 1 << 5
-# 5.5.2. Queue 3 would be for hints, which are not offered; a Linux that numbers only the queues it has (before 6.11)
-# takes it for reports, and 2 if it wants no statistics.
+# 5.5.2. Queue 3 would be for hints, which are not offered. Linux numbers only the queues that it has (6.12 still does),
+# so that it takes 3 for reports, or 2 if it wants no statistics.
 INFLATE, DEFLATE, STATS, HINTS, REPORTS = range(5)
 CONFIG_ACTUAL = 4  # 5.5.4: num_pages, actual
 MAX_PFNS = 1024  # of a request; Linux sends 256
