@@ -54,6 +54,7 @@ def _support(busybox: bytes, modules: Modules | None) -> bytes:
     entries += [
         cpio.file(f"{HOME}/busybox", busybox, mode=0o755),
         cpio.file(f"{HOME}/fresh", binaries.FRESH, mode=0o755),
+        cpio.file(f"{HOME}/vsock", binaries.VSOCK, mode=0o755),
     ]
     entries += [cpio.file(f"{HOME}/{name}", (SCRIPTS / name).read_bytes(), mode=0o755) for name in EXECUTABLE]
     entries += [cpio.file(f"{HOME}/{name}", (SCRIPTS / name).read_bytes()) for name in SOURCED]

@@ -27,6 +27,7 @@ WANTED = (
     "evdev",
     "pvpanic_mmio",
     "pvpanic_pci",
+    "vmw_vsock_virtio_transport",
 )
 # What it can load when a file system of that kind is mounted.
 FILE_SYSTEMS = ("ext4", "vfat", "xfs", "btrfs", "overlay", "squashfs", "isofs")

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
-from vmtui.core.lifecycle import Phase
-from vmtui.core.resource import Address, Exit, Fact, Port, Problem
+from vmtui.core.resource import Exit, Fact
 from vmtui.guests import run as files
-from vmtui.guests.run import EXIT, KILLED, LAUNCH, PARENT, PAUSED, PROCESS, RUN, STATUS, STOPPED
+from vmtui.guests import state
+from vmtui.guests.run import EXIT, KILLED, PROCESS, RUN, STATUS
+from vmtui.guests.state import Observed
 from vmtui.host.process import ProcessId, boot_id
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
+class Launch(state.Launch, frozen=True, kw_only=True):
     """launch.json: what one start chose."""
 
     machine: str
     accelerator: str
     why: str
     qemu: str
-    kernel: str = ""
-    network: str = ""  # "user" or ""
-    ports: tuple[Port, ...] = ()
 
     def facts(self) -> tuple[Fact, ...]:
         pairs = (
@@ -35,46 +31,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(Fact(name=name, value=value) for name, value in pairs if value)
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    phase: Phase
-    process: ProcessId | None = None
-    parent: ProcessId | None = None
-    launch: Launch | None = None
-    exit: Exit | None = None
-    addresses: tuple[Address, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-
 def observe(folder: Path) -> Observed:
     """The phase of a VM that is made. Reads a few small files and /proc."""
-    run = folder / RUN
-    parent, process = files.identity(run / PARENT), files.identity(run / PROCESS)
-    launch = files.load(run / LAUNCH, Launch)
-    watched = parent is not None and parent.alive  # looked at before the files that it writes
-    # A process that has just ended has not until its parent has noted how.
-    ending_now = process is not None and watched and not (run / EXIT).exists()
-    if process is not None and (process.alive or ending_now):
-        return Observed(
-            phase=Phase.PAUSED if (run / PAUSED).exists() else Phase.RUNNING,
-            process=process,
-            parent=parent,
-            launch=launch,
-            addresses=() if launch is None else files.addresses(run, launch.ports, launch.network),
-            problems=() if watched else (UNWATCHED,),
-        )
-    if process is None:
-        # Either nothing was started, or it is being started just now.
-        return Observed(phase=Phase.STOPPED, parent=parent if watched else None)
-    ended = ending(folder, process)
-    phase = Phase.STOPPED if (run / STOPPED).exists() else Phase.EXITED
-    return Observed(phase=phase, process=process, parent=parent, launch=launch, exit=ended)
-
-
-UNWATCHED = Problem(
-    code="unwatched",
-    message="the parent process of qemu is gone: nobody will note how it ends, or restart it",
-    hint="restart the VM",
-)
+    return state.observe(folder, Launch, ending)
 
 
 def ending(folder: Path, process: ProcessId) -> Exit:
