@@ -158,10 +158,14 @@ class Vsock(QueueWorker):
     def _refuse(self, header: Header) -> None:
         """Answer by RST, unless it was one."""
         self._counters["refused"] += 1
-        if header.op != packet.RST and len(self._replies) < MOST_REPLIES:
+        if header.op != packet.RST:
             src, dst = (header.src_cid, header.src_port), (header.dst_cid, header.dst_port)
             reset = (dst[0], src[0], dst[1], src[1], 0, header.kind, packet.RST, 0, BUFFER_BYTES, 0)
-            self._replies.append(Header(*reset))
+            self._reply(Header(*reset))
+
+    def _reply(self, header: Header) -> None:
+        if len(self._replies) < MOST_REPLIES:
+            self._replies.append(header)
 
     def _ask_host(self, header: Header) -> None:
         connection = Connection(self.loop, self._cid, Key(header.src_port, header.dst_port), Stage.ASKED_HOST, self)
@@ -229,7 +233,7 @@ class Vsock(QueueWorker):
                 return
             if not connection.happened(events):
                 self._forget(connection)
-                self._replies.append(connection.header(packet.RST))
+                self._reply(connection.header(packet.RST))
         self.run(RX)
         with self.lock:
             connection.settle()
