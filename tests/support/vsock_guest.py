@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tests.support.virtqueue import Driver, Piece
 from vmtui.vmm.devices.vsock import packet
-from vmtui.vmm.devices.vsock.device import RX, TX, Vsock
+from vmtui.vmm.devices.vsock.device import RX, TX, Reply, Vsock
 from vmtui.vmm.devices.vsock.packet import HEADER_BYTES, Header
 from vmtui.vmm.loop import Loop
 
@@ -40,27 +40,29 @@ class VsockGuest:
         listener.listen(128)
         self.hosts: set[int] = set()
         self.got: deque[socket.socket] = deque()
-        self.asked: list[tuple[int, int]] = []
+        self.asked: list[tuple[int, Reply]] = []
+        self.from_ports: list[int] = []
         self.answers = True  # at once, or when the test calls `answer`
         self.device = Vsock("vsock0", loop, CID, listener, self._ask)
         self.driver = Driver(self.device, queues=(RX, TX, 2))
         self._sockets: list[socket.socket] = []
 
-    def _ask(self, port: int, number: int) -> None:
-        self.asked.append((port, number))
+    def _ask(self, port: int, guest_port: int, reply: Reply) -> None:
+        self.from_ports.append(guest_port)
+        self.asked.append((port, reply))
         if self.answers:
             self.answer()
 
     def answer(self) -> None:
-        port, number = self.asked.pop(0)
+        port, reply = self.asked.pop(0)
         if port not in self.hosts:
-            self.device.given(number, None)
+            reply(None)
             return
         ours, theirs = socket.socketpair()
         ours.settimeout(5)
         self.got.append(ours)
         self._sockets.append(ours)
-        self.device.given(number, theirs)
+        reply(theirs)
 
     def start(self, buffers: int = 32) -> None:
         self.driver.start()

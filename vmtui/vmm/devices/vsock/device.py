@@ -1,7 +1,7 @@
 """virtio-vsock (VIRTIO 5.10): the table of streams, and the queues. Unix sockets as Firecracker has them.
 
-To the guest: connect to vsock.sock, say "CONNECT PORT", get "OK PORT". From the guest: what `ask` is answered by for
-the port of CID 2; the machine's monitor connects to vsock.sock_PORT.
+To the guest: connect to vsock.sock, say "CONNECT PORT", get "OK PORT". From the guest: what `connect` replies for a
+port of CID 2; the machine's monitor connects to vsock.sock_PORT.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from itertools import count
 
 from vmtui.vmm.devices.vsock import packet
 from vmtui.vmm.devices.vsock.connection import BUFFER_BYTES, Connection, Key, Stage
@@ -28,10 +27,10 @@ TRANSPORT_RESET = 0  # 5.10.6.7
 MOST_CONNECTIONS = 128
 MOST_REPLIES = 256  # resets that wait for a buffer of the guest; one that asks for more and gives none loses them
 TURN_PACKETS = 64  # then other devices of the loop have their turn
-LAST_RESERVED = 1023  # linux/vm_sockets.h, net/vmw_vsock: the guest's kernel lets its root alone bind such a port
 FIRST_PORT, LAST_PORT = 1 << 30, (1 << 31) - 1  # for programs of the host: as Firecracker's
 
-Ask = Callable[[int, int], None]
+Reply = Callable[[socket.socket | None], None]
+Connect = Callable[[int, int, Reply], None]
 
 
 class Vsock(QueueWorker):
@@ -41,17 +40,16 @@ class Vsock(QueueWorker):
     queue_sizes = (QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE)
     features = F_STREAM | RING_INDIRECT_DESC | RING_EVENT_IDX
 
-    def __init__(self, name: str, loop: Loop, cid: int, listener: socket.socket | None, ask: Ask) -> None:
-        """`ask(port, number)`: get a socket for the guest, and call `given` with that number once.
+    def __init__(self, name: str, loop: Loop, cid: int, listener: socket.socket | None, connect: Connect) -> None:
+        """`connect(port, guest_port, reply)`: get a socket for the guest, and call `reply` once, from any thread.
 
-        It is called in the loop's thread with the device locked, so it must neither wait nor answer at once.
+        None: there is nobody. It is called in the loop's thread with the device locked, so it must not wait.
         """
         super().__init__(loop)
         self.name = name
         self._cid = cid
-        self._ask = ask
-        self._asked: dict[int, tuple[Connection, Header]] = {}
-        self._asking = count()
+        self._connect = connect
+        self._asked = 0  # replies that are to come
         self._door = None if listener is None else Door(loop, listener, self._wanted)
         self._connections: dict[Key, Connection] = {}
         self._leaving: set[Connection] = set()  # the guest is done with them, the host has not taken all
@@ -145,7 +143,7 @@ class Vsock(QueueWorker):
             else:
                 self._forget(connection)
                 self._refuse(header)
-        elif header.op == packet.REQUEST and self._has_room and _permitted(header):
+        elif header.op == packet.REQUEST and self._has_room:
             self._ask_host(header)
         else:
             self._refuse(header)
@@ -153,7 +151,7 @@ class Vsock(QueueWorker):
     @property
     def _has_room(self) -> bool:
         """Those asked for count until they are answered, whether the guest still waits or not."""
-        return max(len(self._connections), len(self._asked)) + len(self._leaving) < MOST_CONNECTIONS
+        return max(len(self._connections), self._asked) + len(self._leaving) < MOST_CONNECTIONS
 
     def _refuse(self, header: Header) -> None:
         """Answer by RST, unless it was one."""
@@ -171,18 +169,17 @@ class Vsock(QueueWorker):
         connection = Connection(self.loop, self._cid, Key(header.src_port, header.dst_port), Stage.ASKED_HOST, self)
         self._connections[connection.key] = connection
         connection.credited(header)
-        number = next(self._asking)
-        self._asked[number] = connection, header
-        self._ask(header.dst_port, number)
+        self._asked += 1
+        self._connect(
+            header.dst_port,
+            header.src_port,
+            lambda found: self.loop.call(lambda: self._given(connection, header, found)),
+        )
 
-    def given(self, number: int, found: socket.socket | None) -> None:
-        """The answer to `ask`; takes the socket over. None: there is nobody. From any thread."""
-        self.loop.call(lambda: self._given(number, found))
-
-    def _given(self, number: int, found: socket.socket | None) -> None:
+    def _given(self, connection: Connection, header: Header, found: socket.socket | None) -> None:
         with self.lock:
-            connection, header = self._asked.pop(number, (None, None))
-            if connection is None or header is None or connection.stage is not Stage.ASKED_HOST:
+            self._asked -= 1
+            if connection.stage is not Stage.ASKED_HOST:
                 if found is not None:
                     found.close()  # it took too long
                 return
@@ -266,8 +263,3 @@ class Vsock(QueueWorker):
         if self._door is not None:
             self._door.close()
             self._door = None
-
-
-def _permitted(header: Header) -> bool:
-    """The host's reserved ports, at which the guest's init reports, are for who has one in the guest."""
-    return header.dst_port > LAST_RESERVED or header.src_port <= LAST_RESERVED
