@@ -14,12 +14,15 @@ from vmtui.runtime.idmap import IdMapUnsupported, clone_mapped
 OPTIONS_LIMIT = 4095  # mount(2): data is at most one page
 
 
-def mount_overlay(layers: Sequence[str], writable: Path, target: str, staging: str, userns_fd: int | None) -> None:
+def mount_overlay(
+    layers: Sequence[str], writable: Path, target: str, staging: str, userns_fd: int | None, id_base: int
+) -> None:
     """Mount `layers` (lowest first) below `writable`/upper on `target`, the layers' ids mapped with `userns_fd`.
 
-    `staging` is an empty directory: a layer must be attached somewhere to be used. Only for the thread of a
-    MountNamespace: it changes the working directory (so that hundreds of layers fit into the options), and what it
-    mounted before a failure goes with the namespace. Raises OSError, IdMapUnsupported, InvalidInput.
+    `id_base` is what the map makes of 0: the owner of what is written. `staging` is an empty directory: a layer must
+    be attached somewhere to be used. Only for the thread of a MountNamespace: it changes the working directory (so
+    that hundreds of layers fit into the options), and what it mounted before a failure goes with the namespace. Raises
+    OSError, IdMapUnsupported, InvalidInput, OperationFailed (changes were written under other ids).
     """
     os.chdir(staging)
     for name, path in (("w", str(writable)), *((str(number), layer) for number, layer in enumerate(layers))):
@@ -30,6 +33,8 @@ def mount_overlay(layers: Sequence[str], writable: Path, target: str, staging: s
             syscalls.move_mount(fd, name)
         finally:
             os.close(fd)
+    # Not before: where ids cannot be mapped, earlier changes rightly are not under mapped ones.
+    _own(writable, id_base)
     # The kernel wants the topmost first; upperdir and workdir must be below one mount.
     lower = ":".join(str(number) for number in reversed(range(len(layers))))
     options = f"lowerdir={lower},upperdir=w/upper,workdir=w/work"
@@ -51,7 +56,7 @@ def make_writable(directory: Path) -> None:
         (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
-def own_writable(directory: Path, id_base: int) -> None:
+def _own(directory: Path, id_base: int) -> None:
     """Make the container's root, `id_base` on the host, the owner of its changes.
 
     Raises OperationFailed if files were written under other ids. OSError.

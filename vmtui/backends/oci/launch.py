@@ -28,7 +28,7 @@ from vmtui.runtime.cgroups import Hierarchy, hierarchies, mode
 from vmtui.runtime.idmap import IdMapUnsupported, IdRanges, user_namespace
 from vmtui.runtime.mount_namespace import MountNamespace, make_stage
 from vmtui.runtime.oci_runtime import choose
-from vmtui.runtime.overlay import mount_overlay, own_writable
+from vmtui.runtime.overlay import mount_overlay
 
 MARK = "org.vmtui.mark"  # annotations of config.json
 LEAST_ROOM = 64 << 10  # what a runtime keeps of one container, and a bit
@@ -139,8 +139,7 @@ class Launch:
         rootfs, stage = make_stage((paths.state, paths.cache, paths.runtime, *sources))
         staging = f"{stage}/layers"
         os.mkdir(staging)
-        own_writable(places.writable, state.id_base or 0)
-        mount_overlay(self._image.layers, places.writable, rootfs, staging, userns_fd)
+        mount_overlay(self._image.layers, places.writable, rootfs, staging, userns_fd, state.id_base or 0)
         root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             user = users.resolve(root_fd, spec.user or self._image.config.user)
