@@ -22,6 +22,8 @@ ESCAPES = re.compile(
 FRAME_END = b"\x1b[?2026l"  # synchronized output (contour's spec): what comes before it is shown at once
 # What is asked of a terminal and what this one answers: it knows synchronized output, and nothing else.
 ANSWERS = {b"\x1b[?2026$p": b"\x1b[?2026;2$y", b"\x1b[c": b"\x1b[?62c", b"\x1b[6n": b"\x1b[1;1R"}
+QUESTION = re.compile(b"|".join(map(re.escape, ANSWERS)))
+LONGEST = max(map(len, ANSWERS)) - 1  # of a question whose end has not come
 CHUNK = 1 << 16
 TICKS_PER_S: int = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: int = os.sysconf("SC_PAGESIZE")
@@ -94,13 +96,13 @@ class Pty:
         except OSError:  # EIO: nobody has the other end open
             data = b""
         if not data:
-            raise Gone(f"it ended with {self.process.wait(5)}; it showed {plain(bytes(self.raw[-4000:]))!r}")
+            raise Gone(f"it ended with {self.process.wait(60)}; it showed {plain(bytes(self.raw[-4000:]))!r}")
         self.raw += data
         if self._answering:
             self._answer()
         return data
 
-    def until(self, true: Callable[[bytes], bool], *, since: int = 0, timeout_s: float = 30.0) -> float:
+    def until(self, true: Callable[[bytes], bool], *, since: int = 0, timeout_s: float = 90.0) -> float:
         """Read until it holds of what was written after `since`; the time then. Raises Gone, TimeoutError."""
         deadline = time.perf_counter() + timeout_s
         while not true(bytes(self.raw[since:])):
@@ -110,7 +112,7 @@ class Pty:
             self.read(left)
         return time.perf_counter()
 
-    def shows(self, text: str, *, since: int = 0, timeout_s: float = 30.0) -> float:
+    def shows(self, text: str, *, since: int = 0, timeout_s: float = 90.0) -> float:
         """Read until `text` was written, escapes aside; the time then."""
         return self.until(lambda raw: text in plain(raw), since=since, timeout_s=timeout_s)
 
@@ -136,7 +138,7 @@ class Pty:
     def rss_bytes(self) -> int:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
-    def end(self, timeout_s: float = 10.0) -> int:
+    def end(self, timeout_s: float = 60.0) -> int:
         """Read to its end; the exit code."""
         deadline = time.perf_counter() + timeout_s
         while self.process.poll() is None:
@@ -151,14 +153,10 @@ class Pty:
 
     def _answer(self) -> None:
         """Give what a terminal gives to the questions that came, in their order."""
-        found = sorted(
-            (at, question)
-            for question in ANSWERS
-            if (at := self.raw.find(question, max(0, self._answered - 8))) >= 0 and at >= self._answered
-        )
-        for at, question in found:
-            os.write(self._master, ANSWERS[question])
-            self._answered = at + len(question)
+        for found in QUESTION.finditer(self.raw, self._answered):
+            os.write(self._master, ANSWERS[found[0]])
+            self._answered = found.end()
+        self._answered = max(self._answered, len(self.raw) - LONGEST)
 
 
 def terminal_environment() -> dict[str, str]:

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.cli import Cli
 from vmtui.core.backend import Context
 from vmtui.host.paths import Paths
+
+# Of these folders each test goes to whichever worker is free, but for these files: their tests share a thing that takes
+# long to make.
+APART = ("tests/integration/",)
+TOGETHER = frozenset(
+    f"tests/integration/test_{name}.py"
+    for name in ("debimage", "demo", "image_registry", "qcow2_disk", "qcow2_images", "qemu_guest", "unpack")
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half of the time is spent waiting for guests, terminals and clocks."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        """In the order of the files, so that what takes long does not come last."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if file.startswith(APART) and file not in TOGETHER else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import random
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from tests.contract.subject import Lab
 from tests.contract.suite import BackendContract
+from tests.support import claims
 from tests.support.hostview import HostView
 from vmtui.core.backend import Backend, PortRequest, ProvidesPorts, silent
 from vmtui.core.errors import Conflict, NotFound, NotPermitted
@@ -79,7 +79,7 @@ class ProvidesPortsContract(BackendContract):
 
     async def test_a_host_port_has_one_owner(self, lab: Lab, backend: Any) -> None:
         network = await self._network(lab, backend)
-        publish = (Publish(random.randint(20000, 29999), 80, "127.0.0.1"),)
+        publish = (Publish(claims.port(), 80, "127.0.0.1"),)
         await backend.add_port(network, self._request(lab, "first", "veth", publish=publish))
         host = HostView.of(lab.context, lab.refs, files=False)
         with pytest.raises(Conflict):

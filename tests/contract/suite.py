@@ -27,7 +27,7 @@ from vmtui.core.lifecycle import TRANSITIONS, Action, Phase, Role, allowed
 from vmtui.core.resource import Ref, Status
 from vmtui.host.paths import Paths
 
-MARGIN_S = 10.0  # for a busy machine, on top of what a subject says
+MARGIN_S = 90.0  # for a busy machine, on top of what a subject says
 _probes: dict[type[Backend[Any]], Probe] = {}
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from tests.contract import workloads
 from tests.contract.subject import GREETING, LATER, Lab, Subject
+from tests.support import downloads
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.core.backend import Desired
 from vmtui.core.specs import NetworkMode, Spec, VmSpec
@@ -31,7 +33,7 @@ def vm(*command: str, **more: Any) -> VmSpec:
 class QemuSubject(Subject):
     backend = QemuBackend
     boot_s: ClassVar[float] = 20.0
-    grace_s: ClassVar[float] = 10.0
+    grace_s: ClassVar[float] = 60.0
 
     async def spec(self, lab: Lab) -> Spec:
         return vm("sh", "-c", SCRIPT)
@@ -57,3 +59,8 @@ class TestQemu(
     workloads.ReconnectableContract,
 ):
     subject = QemuSubject()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def cache(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return downloads.cache(tmp_path_factory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -10,15 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import downloads
 from tests.support.containers import Yard, busybox_image
 from tests.support.machine import Machine, Site
 from tests.support.refusals import Place
-from vmtui.backends.qemu import kernel, packages
-from vmtui.core.backend import silent
-from vmtui.runtime.images import ImageStore
-
-KERNEL = "deb:linux-image-cloud-amd64"
-IMAGE = "deb:busybox-static"
 
 
 @pytest.fixture(scope="session")
@@ -58,15 +52,7 @@ async def yard(busybox: str, layer_cache: Path) -> AsyncIterator[Yard]:
 @pytest.fixture(scope="session")
 def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with all that is to be downloaded: a machine of its own has no way out."""
-    cache = tmp_path_factory.mktemp("warm") / "vmtui"
-
-    async def fetch() -> None:
-        await kernel.resolve(KERNEL, cache, silent)
-        await packages.busybox(cache, silent)
-        await ImageStore(cache).ensure(IMAGE, silent)
-
-    asyncio.run(fetch())
-    return cache
+    return downloads.cache(tmp_path_factory, "warm")
 
 
 @pytest.fixture

@@ -349,7 +349,7 @@ kernel = "{kernel}"
 memory = "128MiB"
 network_mode = "none"
 stop_grace_period = "0s"
-ready = { log = "^never$", timeout = "10s" }
+ready = { log = "^never$", timeout = "40s" }
 """
 KEPT = "^vmtui --profile .*bad.toml --on-failure keep; vmtui logs bad/"
 
@@ -357,7 +357,7 @@ KEPT = "^vmtui --profile .*bad.toml --on-failure keep; vmtui logs bad/"
 @pytest.mark.parametrize(
     ("more", "code", "error", "details"),
     [
-        ('initrd = "initrd"\n', 124, "bad/vm/one was not ready after 10 s: waited for its log", "Kernel panic"),
+        ('initrd = "initrd"\n', 124, "bad/vm/one was not ready after 40 s: waited for its log", "Kernel panic"),
         ('rootfs = "{image}"\ncommand = ["false"]\n', 71, "bad/vm/one ended with code 1 before it was ready", ""),
         ('rootfs = "{image}"\ncommand = ["fnord"]\n', 71, "bad/vm/one ended with code 127 before", "fnord"),
     ],

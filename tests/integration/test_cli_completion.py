@@ -34,7 +34,7 @@ def shells(cli: Cli, tmp_path: Path) -> Cli:
 
 def ask(cli: Cli, *argv: str) -> list[str]:
     done = subprocess.run(
-        argv, capture_output=True, env=cli.environment, cwd=cli.folder, timeout=60, check=True, text=True
+        argv, capture_output=True, env=cli.environment, cwd=cli.folder, timeout=180, check=True, text=True
     )
     assert done.stderr == ""
     return done.stdout.split()
@@ -96,7 +96,7 @@ def test_fish(shells: Cli) -> None:
             word.split("\t")[0]
             for word in subprocess.run(
                 ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"],
-                capture_output=True, env=shells.environment, cwd=shells.folder, timeout=60, check=True, text=True,
+                capture_output=True, env=shells.environment, cwd=shells.folder, timeout=180, check=True, text=True,
             ).stdout.splitlines()
         ]  # fmt: skip
 

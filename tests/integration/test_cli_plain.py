@@ -213,7 +213,7 @@ def test_the_version_costs_little_more_than_python() -> None:
     code = (
         "import sys; sys.argv = ['vmtui', '--version']\nfrom vmtui.cli import main\nmain()\nprint(*sorted(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180)
     loaded = set(done.stdout.split())
     assert not loaded & {"argparse", "asyncio", "msgspec", "textual", "tomlkit", "tomllib", "json", "vmtui.headless"}
 
@@ -228,7 +228,7 @@ def test_without_a_screen_no_part_of_the_panel_is_loaded(up: Cli, argv: list[str
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=180,
         env=up.environment,
     )
     loaded = set(done.stdout.partition("LOADED")[2].split())

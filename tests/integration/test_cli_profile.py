@@ -291,7 +291,7 @@ SLOW = (
 def test_a_signal_during_an_apply_is_cleaned_up_after(cli: Cli, number: int, code: int) -> None:
     with cli.started("--profile", cli.profile(SLOW)) as process:
         interrupt(process, number, after=b"start container/box")
-        assert process.wait(20) == code
+        assert process.wait(120) == code
     assert cli.ok("ls") == ""
 
 
@@ -299,7 +299,7 @@ def test_a_signal_while_it_waits_is_cleaned_up_after(cli: Cli) -> None:
     path = cli.profile(BOX + 'ready = { log = "never" }')
     with cli.started("--profile", path) as process:
         interrupt(process, after=b"waiting")
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
     assert cli.ok("ls") == ""
 
 
@@ -312,7 +312,7 @@ def test_an_interrupted_stream_still_has_its_summary(cli: Cli) -> None:
             last = records[-1]
             if last["event"] == "step.start" and (last["ref"]["name"], last["action"]) == ("slow", "start"):
                 process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(120) == 143
     assert (records[-1]["event"], records[-1]["result"], records[-1]["exit_code"]) == ("summary", "interrupted", 143)
     assert cli.ok("ls") == ""
 
@@ -330,7 +330,7 @@ def test_foreground_follows_logs_and_takes_all_down(cli: Cli, json_output: bool)
             if json_output and (record := json.loads(raw))["event"] == "log" and record["ref"]["name"] == "guest":
                 break
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
     assert resources(cli) == ["dev/disk/data"]
 
 
@@ -342,7 +342,7 @@ def test_a_reader_that_leaves_does_not_stop_an_apply(cli: Cli, dev: str) -> None
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stderr.read() == b""
     assert len(resources(cli)) == 5
 

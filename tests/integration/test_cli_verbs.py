@@ -153,7 +153,7 @@ def test_following_ends_with_the_signal(up: Cli, args: tuple[str, ...], first: s
         assert process.stdout is not None
         assert first in process.stdout.readline().decode()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
 
 
 def test_following_ends_when_nobody_reads(up: Cli) -> None:
@@ -161,7 +161,7 @@ def test_following_ends_when_nobody_reads(up: Cli) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_events_follow_other_processes(up: Cli) -> None:
@@ -173,7 +173,7 @@ def test_events_follow_other_processes(up: Cli) -> None:
             assert (line["ref"], line["verb"], line["result"]) == ("dev/container/web", "restart", "done")
             break
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(120) == 143
     verbs = [json.loads(line)["verb"] for line in up.ok("events", "--json", "-n", "2").splitlines()]
     assert verbs[-1] == "restart"
 
@@ -217,7 +217,7 @@ def test_exec_is_ended_by_a_signal(up: Cli) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(120) == 143
 
 
 def test_console_on_pipes(up: Cli) -> None:
@@ -229,7 +229,7 @@ def test_console_on_pipes(up: Cli) -> None:
         process.stdin.write(b"echo over; exit\n")
         process.stdin.flush()
         assert b"over" in process.stdout.read()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_backends_and_doctor(up: Cli) -> None:

@@ -21,15 +21,15 @@ DEV = str(ROOT / "profiles/dev.toml")
 PAGE = (ROOT / "profiles/www/index.html").read_text()
 WEB, GUEST, HELLO = "dev/container/web", "dev/vm/guest", "dev/sandbox/hello"
 SECTORS = (1 << 30) // 512  # of the demo's disk
-FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode(), end='')"
-WAIT_S = 60.0
+FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=60).read().decode(), end='')"
+WAIT_S = 120.0
 
 
 def bring_up(site: Site) -> dict[str, Any]:
     """The run's summary."""
     for ref in (WEB, GUEST, HELLO):
         site.token(ref)
-    return site.records("--profile", DEV, timeout=120)[-1]
+    return site.records("--profile", DEV, timeout=300)[-1]
 
 
 def inspect(site: Site, ref: str) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def test_stop_and_start(up: Site, ref: str) -> None:
     after = inspect(up, ref)
     assert (after["phase"], after["pid"]) != ("running", before["pid"])
     assert after["addresses"][0]["address"] == before["addresses"][0]["address"]
-    summary = up.records("--profile", DEV, timeout=120)[-1]
+    summary = up.records("--profile", DEV, timeout=300)[-1]
     assert (summary["changes"], summary["exit_code"]) == (0, 0)
     lines = there.diff(up.view()).splitlines()
     assert [line for line in lines if not line.startswith(("files: ", "processes: "))] == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import claims
 from tests.support.oci import Layout, make_layout
 from vmtui.core.backend import silent
 from vmtui.core.errors import Fault, InvalidInput, NotFound, OperationFailed
@@ -25,16 +26,10 @@ from vmtui.runtime.manifest import host_architecture
 pytestmark = pytest.mark.real
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def registry(root: Path, **more: Any) -> Iterator[str]:
     """A registry that runs while the context does; yields HOST:PORT."""
-    host = f"127.0.0.1:{free_port()}"
+    host = f"127.0.0.1:{claims.port()}"
     root.mkdir()
     config = {
         "version": 0.1,
@@ -47,14 +42,14 @@ def registry(root: Path, **more: Any) -> Iterator[str]:
     with (root / "log").open("wb") as log:
         process = subprocess.Popen([which("docker-registry"), "serve", root / "config.json"], stdout=log, stderr=log)
     try:
-        for _ in range(200):
+        for _ in range(1200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(host.partition(":")[2]))):
                 break
             time.sleep(0.05)
         yield host
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +65,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 def push(source: str, target: str, *more: str) -> None:
     argv = ["skopeo", "copy", "-q", "--dest-tls-verify=false", *more, source, f"docker://{target}"]
-    subprocess.run(argv, check=True, timeout=60)
+    subprocess.run(argv, check=True, timeout=180)
 
 
 def digest_of(target: str) -> str:
@@ -81,7 +76,7 @@ def digest_of(target: str) -> str:
     request = urllib.request.Request(
         f"http://{host}/v2/{repository}/manifests/{tag}", method="HEAD", headers={"Accept": ", ".join(accept)}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(answer.headers["Docker-Content-Digest"])
 
 
@@ -138,7 +133,7 @@ async def test_what_a_registry_lacks(tmp_path: Path, store: ImageStore, host: st
 
 
 async def test_a_registry_that_is_not_there(tmp_path: Path, store: ImageStore) -> None:
-    port = free_port()
+    port = claims.port()
     fault = await refused(store, tmp_path / "cache", f"127.0.0.1:{port}/a", OperationFailed)
     assert fault.message.startswith(f"registry 127.0.0.1:{port} cannot be reached")
     assert "connection refused" in fault.details

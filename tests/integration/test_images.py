@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 def command(*argv: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
     """Run a tool that must succeed. It may block: nothing else goes on in these tests."""
-    return subprocess.run(argv, check=True, text=True, timeout=60, **how)
+    return subprocess.run(argv, check=True, text=True, timeout=180, **how)
 
 
 def left(cache: Path) -> list[str]:
@@ -485,7 +485,7 @@ async def test_a_killed_fetch_is_cleaned_by_the_next(tmp_path: Path, store: Imag
         process.kill()
         await process.wait()
         interrupted += bool(left(tmp_path / "cache")) and await store.lookup(reference) is None
-        for _ in range(40):
+        for _ in range(1200):
             if not processes_with(str(tmp_path)):
                 break
             await asyncio.sleep(0.05)

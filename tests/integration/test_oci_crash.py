@@ -71,7 +71,7 @@ async def start_and_die(yard: Yard, ref: Ref, point: str, when: str) -> None:
     paths = yard.context.paths
     arguments = [str(paths.state), str(paths.cache), str(paths.runtime), yard.context.workspace, str(ref), point, when]
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", FRONT_END, *arguments, cwd=Path.cwd())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         assert await process.wait() == -signal.SIGKILL
 
 
@@ -111,7 +111,7 @@ async def test_conmon_is_killed(yard: Yard) -> None:
     assert parent is not None
     first = (await yard.backend.inspect(ref)).pid
     parent.signal(signal.SIGKILL)
-    await parent.wait(5)
+    await parent.wait(60)
     status = await yard.backend.inspect(ref)
     assert status.phase is Phase.BROKEN
     assert [problem.code for problem in status.problems] == ["parent-lost"]
@@ -131,8 +131,8 @@ async def test_conmon_and_the_container_are_killed(yard: Yard) -> None:
     assert process is not None
     parent.signal(signal.SIGKILL)
     process.signal(signal.SIGKILL)
-    await parent.wait(5)
-    await process.wait(5)
+    await parent.wait(60)
+    await process.wait(60)
     status = await yard.backend.inspect(ref)
     assert status.phase is Phase.EXITED
     assert status.exit is not None
@@ -177,7 +177,7 @@ async def test_a_recycled_pid_is_nobody(yard: Yard) -> None:
     try:
         parent.signal(signal.SIGKILL)
         process.signal(signal.SIGKILL)
-        await process.wait(5)
+        await process.wait(60)
         for file in (places.conmon.conmon_pid, places.conmon.container_pid):
             file.write_text(str(bystander.pid))
         assert (await yard.backend.inspect(ref)).phase is Phase.EXITED
@@ -196,7 +196,7 @@ async def test_the_exit_command_can_start_it_again(yard: Yard) -> None:
     environment = dict(os.environ, PYTHONPATH=str(Path.cwd()))  # of the first, and of those that it leads to
     process = await asyncio.create_subprocess_exec(*again.start_argv(ref), env=environment)
     assert await process.wait() == 0
-    for _ in range(200):
+    for _ in range(1200):
         if [line.text for line in await yard.log(ref)] == ["run"] + ["run"] * 2 + ["run"] * 3:
             break
         await asyncio.sleep(0.05)

@@ -71,7 +71,7 @@ async def test_an_exec_that_the_container_holds_up_can_be_left(yard: Yard) -> No
     )
     await yard.says(ref, "ready")
     session = await yard.backend.exec(ref, ExecRequest(argv=("echo", "done")))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(90):
         await session.aclose()
         while len(Places(yard.context, ref).cgroup.pids()) > 1:  # noqa: ASYNC110 - processes
             await asyncio.sleep(0.02)

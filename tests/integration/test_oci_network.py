@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support import claims
 from tests.support.containers import Yard
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import Phase
@@ -24,7 +24,7 @@ class Pair:
     def __init__(self) -> None:
         token = secrets.token_hex(4)
         self.host, self.peer = f"tst{token}h", f"tst{token}p"
-        self.subnet = f"10.{random.randint(200, 249)}.{random.randint(1, 254)}"
+        self.subnet = claims.subnet()
         self.port = Port(
             network=Ref("yard", Kind.NETWORK, "lab"),
             consumer=Ref("yard", Kind.CONTAINER, "one"),
@@ -58,7 +58,7 @@ async def pair(yard: Yard) -> AsyncIterator[Pair]:
 
 
 async def fetch(address: str, port: int = 80) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         while True:
             try:
                 reader, writer = await asyncio.open_connection(address, port)

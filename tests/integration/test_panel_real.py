@@ -12,7 +12,7 @@ from tests.integration.test_demo import DEV, GUEST, WEB, bring_up, inspect, port
 from tests.support.machine import Site
 from tests.support.tmux import Tmux
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 LOGIN = """
 name = "login"
@@ -132,7 +132,7 @@ def test_logged_in_on_the_serial_console(site: Site, tmp_path: Path) -> None:
     profile = site.root / "login.toml"
     profile.write_text(LOGIN)
     site.token("login/vm/box")
-    assert site.run("--profile", str(profile), timeout=120).returncode == 0
+    assert site.run("--profile", str(profile), timeout=300).returncode == 0
     with panel(site, columns=100, rows=30) as tmux:
         tmux.wait(r"● running +vm +box")
         tmux.keys("c")

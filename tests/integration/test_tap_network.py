@@ -455,7 +455,7 @@ async def test_changes_are_told(lab: TapLab) -> None:
     changes = lab.backend.watch()
 
     async def told() -> Ref:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await anext(changes)
 
     async def quiet() -> None:
@@ -473,7 +473,7 @@ async def test_changes_are_told(lab: TapLab) -> None:
             result = act()
             if asyncio.iscoroutine(result):
                 await result
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await waiting.pop() == status.ref
 
     await expect(lambda: ip(f"link set {status.fact('bridge')} down"))

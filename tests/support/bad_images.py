@@ -76,6 +76,6 @@ def qemu_img(*words: str) -> Callable[[Place], None]:
     def prepare(place: Place) -> None:
         place.write("base", bytes(1 << 20))
         argv = ["qemu-img", *(place.fill(word) for word in words)]
-        subprocess.run(argv, check=True, capture_output=True, timeout=60)
+        subprocess.run(argv, check=True, capture_output=True, timeout=180)
 
     return prepare

@@ -21,7 +21,7 @@ from typing import Any
 
 from vmtui.host.paths import Paths
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 class Cli:
@@ -174,7 +174,7 @@ class Terminal:
 
 
 def interrupt(
-    process: subprocess.Popen[bytes], number: int = signal.SIGINT, *, after: bytes, timeout: float = 30.0
+    process: subprocess.Popen[bytes], number: int = signal.SIGINT, *, after: bytes, timeout: float = 120.0
 ) -> None:
     """Send a signal once a line with `after` has come on stderr."""
     assert process.stderr is not None

@@ -126,7 +126,7 @@ class Yard:
         await self.backend.delete(ref, purge=False)
         return status.exit.code, text
 
-    async def comes_to(self, ref: Ref, phase: Phase, timeout_s: float = 20.0) -> Status:
+    async def comes_to(self, ref: Ref, phase: Phase, timeout_s: float = 90.0) -> Status:
         deadline = time.monotonic() + timeout_s
         while (status := await self.backend.inspect(ref)).phase is not phase:
             assert time.monotonic() < deadline, f"{ref} is {status.phase}, not {phase}: {status.problems}"
@@ -136,7 +136,7 @@ class Yard:
     async def log(self, ref: Ref, tail: int | None = None) -> list[LogLine]:
         return [line async for line in self.backend.logs(ref, tail=tail, follow=False)]
 
-    async def says(self, ref: Ref, text: str, timeout_s: float = 20.0) -> None:
+    async def says(self, ref: Ref, text: str, timeout_s: float = 90.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not any(text in line.text for line in await self.log(ref)):
             assert time.monotonic() < deadline, f"{ref} does not say {text!r}"
@@ -151,7 +151,7 @@ class Yard:
             if not more.get("tty"):
                 await session.close_stdin()
             said = b""
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 while (item := await session.read()) is not None:
                     said += item[1]
                 return await session.wait(), said
@@ -166,7 +166,7 @@ class Yard:
         for status in await self.backend.scan():
             await self.backend.delete(status.ref, purge=True)
         assert list(await self.backend.scan()) == []
-        deadline = time.monotonic() + 5.0  # exit commands that were under way
+        deadline = time.monotonic() + 60.0  # exit commands that were under way
         while not (view := self.view()).empty and time.monotonic() < deadline:  # noqa: ASYNC110 - processes
             await asyncio.sleep(0.02)
         assert view.empty, f"left behind:\n{view}"

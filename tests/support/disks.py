@@ -16,7 +16,7 @@ from vmtui.core.specs import DiskSpec, spec_hash
 from vmtui.core.units import Size
 
 MIB = 1 << 20
-TOOL_TIMEOUT_S = 60
+TOOL_TIMEOUT_S = 180
 
 
 def tool(*argv: str | Path) -> str:
@@ -112,7 +112,7 @@ def served(path: Path, folder: Path) -> Iterator[int]:
          "--export", "type=nbd,id=export,node-name=disk,writable=on"]
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not socket.exists():
             assert process.poll() is None, "qemu-storage-daemon ended"
             assert time.monotonic() < deadline, "qemu-storage-daemon does not serve"

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from tests.support.downloads import KERNEL
 from tests.support.oci import Item, make_layout
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.backends.qemu.options import QemuOptions
@@ -14,9 +15,8 @@ from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import VmSpec, spec_hash
 from vmtui.core.units import Size
 
-KERNEL = "deb:linux-image-cloud-amd64"
 BUSYBOX = Path("/bin/busybox")  # of busybox-static
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 def busybox_image(folder: Path, applets: tuple[str, ...], config: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from vmtui.host.paths import Paths
 
 VOLATILE = frozenset({"handle", "packets", "bytes", "index", "ifindex", "stats64", "valid_life_time", "metainfo"})
 CGROUPS = Path("/sys/fs/cgroup")
-TOOL_TIMEOUT_S = 30
+TOOL_TIMEOUT_S = 90
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from vmtui.host.paths import Paths
 from vmtui.runtime.cgroups import Cgroup
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL_TIMEOUT_S = 30.0
+TOOL_TIMEOUT_S = 90.0
 OF_A_WORKSPACE = frozenset({"workspace", "lock", "state.db", "state.db-wal", "state.db-shm"})  # what an empty one keeps
 TOOLS = ("ip -j link", "ip -j addr", "ip -j route", "ip netns", "nft -j list ruleset", "cat /proc/mounts",
          "cat /proc/sys/net/ipv4/ip_forward")  # fmt: skip

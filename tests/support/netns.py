@@ -51,12 +51,12 @@ def _check(code: int) -> None:
 
 def ip(arguments: str) -> str:
     """Run ip(8). Raises CalledProcessError."""
-    return subprocess.run(["ip", *arguments.split()], capture_output=True, check=True, text=True, timeout=20).stdout
+    return subprocess.run(["ip", *arguments.split()], capture_output=True, check=True, text=True, timeout=90).stdout
 
 
 def nft(script: str) -> None:
     """Run nft(8) with a script. Raises CalledProcessError."""
-    subprocess.run(["nft", "-f", "-"], input=script, check=True, text=True, capture_output=True, timeout=20)
+    subprocess.run(["nft", "-f", "-"], input=script, check=True, text=True, capture_output=True, timeout=90)
 
 
 def processes_here() -> list[int]:
@@ -74,7 +74,7 @@ def processes_here() -> list[int]:
 def snapshot() -> dict[str, Any]:
     """What a network namespace has, by the tools' own words. Equal before and after: nothing was left."""
     links = json.loads(ip("-j -d link"))
-    rules = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True, timeout=20).stdout
+    rules = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True, timeout=90).stdout
     return {
         "links": sorted((link["ifname"], link.get("ifalias", ""), link.get("master", "")) for link in links),
         "addresses": sorted(
@@ -98,7 +98,7 @@ class Place:
         here = os.stat("/proc/thread-self/ns/net").st_ino
         self._process = subprocess.Popen(["unshare", "--net", "sleep", "600"])
         self.pid = self._process.pid
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while self._comm() != "sleep" or os.stat(f"/proc/{self.pid}/ns/net").st_ino == here:
             assert time.monotonic() < deadline, "unshare took no namespace"
             time.sleep(0.002)
@@ -119,7 +119,7 @@ class Place:
             mtu=port.mtu,
         )
 
-    def run(self, *argv: str, timeout: float = 20) -> str:
+    def run(self, *argv: str, timeout: float = 90) -> str:
         """A command inside; its output. Raises CalledProcessError."""
         inside = ["nsenter", "--net", f"--target={self.pid}", *argv]
         return subprocess.run(inside, capture_output=True, check=True, text=True, timeout=timeout).stdout
@@ -194,7 +194,7 @@ async def serving(place: Place | None, port: int, greeting: str, address: str = 
         await server.wait_closed()
 
 
-async def fetch(place: Place | None, address: str, port: int, *, timeout: float = 3.0) -> str:
+async def fetch(place: Place | None, address: str, port: int, *, timeout: float = 30.0) -> str:
     """GET / from inside `place`; the body. Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()
     with _socket(place, socket.SOCK_STREAM) as client:
@@ -207,7 +207,7 @@ async def fetch(place: Place | None, address: str, port: int, *, timeout: float 
     return answer.decode().partition("\r\n\r\n")[2]
 
 
-async def ask_udp(place: Place | None, address: str, port: int, data: bytes = b"?", *, timeout: float = 3.0) -> bytes:
+async def ask_udp(place: Place | None, address: str, port: int, data: bytes = b"?", *, timeout: float = 30.0) -> bytes:
     """One datagram there and one back. Raises TimeoutError, OSError."""
     loop = asyncio.get_running_loop()
     with _socket(place, socket.SOCK_DGRAM) as client:

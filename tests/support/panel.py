@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -66,9 +67,10 @@ async def panel_of(
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool], what: str = "the panel did not get there") -> None:
-    """Wait until something holds, at most ten seconds."""
-    for _ in range(200):
-        await pilot.pause(0.05)
+    """Wait until something holds, at most a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        await pilot.pause(0.02)
         if true():
             return
     raise AssertionError(what)

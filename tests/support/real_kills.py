@@ -42,7 +42,7 @@ from vmtui.profile import load
 from vmtui.profile.schema import Profile
 
 MOST_POINTS = 500
-LIMIT_S = 60
+LIMIT_S = 180
 
 
 def die_at(point: int, where: Path, about: str) -> None:

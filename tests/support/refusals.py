@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,6 +22,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from tests.support import claims
 from tests.support.cli import Cli
 from tests.support.golden import ROOT
 from tests.support.hostview import HostView
@@ -38,7 +37,7 @@ KEPT = frozenset({"workspace", "lock", "state.db", "state.db-wal", "state.db-shm
 # C0 but newline, DEL, C1 (ECMA-48), and the bidirectional controls (Unicode TR9): none of them may reach a terminal.
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 OURS = re.compile(r"\b[A-Z][a-z]\w*(?:Error|Exception)\b|object at 0x|\[Errno ")  # how Python speaks of errors
-SETTLE_S = 5.0  # for processes that are on their way out
+SETTLE_S = 60.0  # for processes that are on their way out
 
 
 class Place:
@@ -57,8 +56,8 @@ class Place:
         self.words = {
             "{dir}": str(self.folder),
             "{image}": image,
-            "{port}": str(free_port()),
-            "{net}": f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(256)}",
+            "{port}": str(claims.port()),
+            "{net}": claims.subnet(),
         }
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
@@ -75,7 +74,7 @@ class Place:
             capture_output=True,
             env={**self.cli.environment, **self.environment},
             cwd=self.folder,
-            timeout=90,
+            timeout=180,
             check=False,
         )
 
@@ -99,7 +98,7 @@ class Place:
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     env=self.cli.environment,
-                    timeout=60,
+                    timeout=180,
                     check=False,
                 )
         shutil.rmtree(self.root, ignore_errors=True)
@@ -132,13 +131,6 @@ class Refusal:
     def whole(self) -> str:
         """The place and the error, as one expression."""
         return f"{self.where}.*{self.error}" if self.where else self.error
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
 
 
 def profile_of(place: Place, case: Refusal) -> str:

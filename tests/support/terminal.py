@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
+import os
 import re
+import struct
+import termios
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,8 +33,10 @@ ALLOWED = re.compile(
 # Any escape sequence, to say whole what was not allowed; and one of which the rest is still to come.
 SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?$")
+TIOCGPTPEER = 0x5441  # include/uapi/asm-generic/ioctls.h: opens the other end
 QUIET_S = 0.07
-ESCAPE_S = 0.2  # ESC and a key right behind it are Alt and that key
+TAKEN_S = 60.0
+ESCAPE_S = 0.4  # ESC and a key right behind it are Alt and that key
 LONGEST = 4096  # of a sequence whose end has not come
 CONTROLS = re.compile("[\x00-\x06\x08\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -98,7 +105,7 @@ class Watched(Pty):
         lines = ("".join(run.text for run in self._screen.row(y)) for y in range(self.rows))
         return "\n".join(line.rstrip() for line in lines)
 
-    def sees(self, text: str, timeout_s: float = 30.0) -> None:
+    def sees(self, text: str, timeout_s: float = 120.0) -> None:
         """Read until the screen has it. Raises Gone, TimeoutError that tells what it has."""
         try:
             self.until(lambda _: text in self.screen(), since=len(self.raw), timeout_s=timeout_s)
@@ -109,9 +116,26 @@ class Watched(Pty):
         """Press keys, and see what each does until nothing more comes, for that long at most. Raises Gone."""
         for key in keys:
             self.send(key)
+            self._is_taken()
             if key == b"\x1b":
                 self.read_for(ESCAPE_S)
             self.settle(QUIET_S, for_s)
+
+    def _is_taken(self) -> None:
+        """Wait until the program has read what was sent: on a busy machine that may take long. Raises Gone."""
+        deadline = time.monotonic() + TAKEN_S
+        while self._unread():
+            assert time.monotonic() < deadline, f"it reads no keys; the screen is\n{self.screen()}"
+            self.read(0.01)
+
+    def _unread(self) -> int:
+        """In bytes, as the terminal counts them (tty_ioctl(4))."""
+        terminal = fcntl.ioctl(self._master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        try:
+            (count,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
+        finally:
+            os.close(terminal)
+        return int(count)
 
     def resize(self, rows: int, columns: int) -> None:
         self.rows, self.columns = rows, columns

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-WAIT_S = 45.0
+WAIT_S = 120.0
 LOOK_S = 0.1
-ESCAPE_S = 0.4  # ESC and a key right behind it are Alt and that key
+ESCAPE_S = 0.5  # ESC and a key right behind it are Alt and that key
 
 Run = Callable[..., str]  # argv → stdout
 

@@ -364,6 +364,6 @@ def screen(session: ConsoleSession) -> str:
 
 
 async def waited(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -49,8 +49,9 @@ DATA = Ref("dev", Kind.DISK, "data")
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return file_of(tmp_path, TEXT)
+def file(paths: Paths) -> Path:
+    """Its path is short, as messages have it in them, and are looked for in the lines of the screen."""
+    return file_of(paths.state.parents[1], TEXT)
 
 
 @pytest.fixture
@@ -63,11 +64,11 @@ async def workspace(paths: Paths, file: Path) -> AsyncIterator[Workspace]:
 
 async def see(pilot: Pilot[None], app: Panel, text: str) -> None:
     """Until it is shown, on however many lines."""
-    for _ in range(200):
-        await pilot.pause(0.05)
-        if text in " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown(app)).split()):
-            return
-    raise AssertionError(f"{text!r} did not come; it showed\n{shown(app)}")
+
+    def there() -> bool:
+        return text in " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown(app)).split())
+
+    await until(pilot, there, f"{text!r} did not come")
 
 
 async def dialog(pilot: Pilot[None], app: Panel, kind: type[Screen[Any]]) -> None:

@@ -214,7 +214,7 @@ async def test_moving(paths: Paths) -> None:
             await pilot.pause()
             await typed(pilot, "500")
             await pilot.press("enter")
-            await until(pilot, lambda: texts(screen)[0] == "line 500")
+            await until(pilot, lambda: texts(screen)[:1] == ["line 500"])
             await pilot.press("G")
             assert texts(screen)[-1] == "line 1000"
             await pilot.press("f")
@@ -225,7 +225,7 @@ async def test_moving(paths: Paths) -> None:
             await settled(pilot, screen)
             assert texts(screen)[-1] == "line 1000"
             await pilot.press("f")
-            await until(pilot, lambda: texts(screen)[-1] == "more")
+            await until(pilot, lambda: texts(screen)[-1:] == ["more"])
 
 
 async def test_it_is_followed_over_a_rotation(paths: Paths) -> None:
@@ -238,7 +238,7 @@ async def test_it_is_followed_over_a_rotation(paths: Paths) -> None:
             log.write_text(stamped("two", 2))
             await until(pilot, lambda: texts(screen) == ["one", "two"])
             log.write_text(stamped("3", 3))  # cut, and written anew
-            await until(pilot, lambda: texts(screen)[-1] == "3")
+            await until(pilot, lambda: texts(screen)[-1:] == ["3"])
 
 
 async def test_it_is_made_anew_while_it_is_looked_at(paths: Paths) -> None:
@@ -327,9 +327,9 @@ async def test_search(paths: Paths) -> None:
             await pilot.press("G")
             with files[WEB].open("a") as file:
                 file.write(stamped("an error more", 2000) + stamped("not this", 2001))
-            await until(pilot, lambda: texts(screen)[-1] == "an error more")
+            await until(pilot, lambda: texts(screen)[-1:] == ["an error more"])
             await pilot.press("escape")
-            await until(pilot, lambda: texts(screen)[-1] == "not this")
+            await until(pilot, lambda: texts(screen)[-1:] == ["not this"])
             assert screen.search is None
 
 
@@ -342,7 +342,7 @@ async def test_a_search_that_is_left_goes_back_to_where_it_began(paths: Paths) -
             await typed(pilot, "e.7$")
             await until(pilot, lambda: "line 7" in texts(screen))
             await pilot.press("escape")
-            await until(pilot, lambda: texts(screen)[-1] == "line 1000")
+            await until(pilot, lambda: texts(screen)[-1:] == ["line 1000"])
             await pilot.press("slash")
             await typed(pilot, "(")
             await until(pilot, lambda: "not a regular expression" in shown(app))

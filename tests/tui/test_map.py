@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
+from tests.support.cpu import cpu_s
 from tests.support.panel import SPECS, panel_of, shown, until, workspace_of
 from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.resource import Address, Endpoint, Kind, Port, Problem, Ref, Status
@@ -167,12 +167,12 @@ async def test_ten_thousand_members_stay_usable(workspace: Workspace) -> None:
         assert len(screen.view.lines) < 100
         await pilot.press("G")
         assert screen.view.current().what is What.FOLD  # type: ignore[union-attr]
-        began = time.perf_counter()
+        began = cpu_s()
         await pilot.press("enter")
         await until(pilot, lambda: len(screen.view.lines) > 10_000)
         for key in "GkkkgjjG":
             await pilot.press(key)
-        assert time.perf_counter() - began < 5
+        assert cpu_s() - began < 5
         assert "c09999" in shown(app)
         await pilot.press("z")
         await until(pilot, lambda: len(screen.view.lines) < 100)

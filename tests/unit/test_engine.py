@@ -236,7 +236,7 @@ async def test_an_early_end_is_a_failure_not_a_timeout(workspace: Workspace) -> 
     plan = await workspace.plan(profile("t", specs, options))
     outcome = await workspace.apply(plan, emit=quiet)
     with pytest.raises(OperationFailed, match="ended with code 7 before it was ready: it fell over"):
-        await workspace.wait_ready([WEB], timeout=5, emit=quiet)
+        await workspace.wait_ready([WEB], timeout=60, emit=quiet)
     await workspace.roll_back(plan, outcome, emit=quiet)
     assert await phases(workspace) == {}
 
@@ -244,7 +244,7 @@ async def test_an_early_end_is_a_failure_not_a_timeout(workspace: Workspace) -> 
 async def test_a_finished_job_is_ready(workspace: Workspace) -> None:
     options = {"container/web": FakeOptions(exit_after=Duration(0.05), exit_code=3)}
     await up(workspace, {"container/web": ContainerSpec(backend="fake", image="x", ready=Ready(exit_code=3))}, options)
-    (status,) = await workspace.wait_ready([WEB], timeout=5, emit=quiet)
+    (status,) = await workspace.wait_ready([WEB], timeout=60, emit=quiet)
     assert status.exit is not None
     assert status.exit.code == 3
 

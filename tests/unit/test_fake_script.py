@@ -137,7 +137,7 @@ async def test_watchers_are_told_of_an_end_that_nobody_caused(context: Context) 
     backend = FakeSandboxBackend(context)
     await backend.create(job(FakeOptions(exit_after=Duration(0.3))), silent)
     await backend.start(JOB, Attachments(), silent)
-    async with asyncio.timeout(5), aclosing(backend.watch()) as changes:  # type: ignore[type-var]
+    async with asyncio.timeout(60), aclosing(backend.watch()) as changes:  # type: ignore[type-var]
         assert await anext(changes) == JOB
     assert (await backend.inspect(JOB)).phase is Phase.EXITED
 

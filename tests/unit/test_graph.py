@@ -70,10 +70,10 @@ def test_what_needs_itself_is_a_cycle() -> None:
 
 def test_a_long_chain_is_ordered_quickly() -> None:
     count = 10_000
-    began = time.monotonic()
+    began = time.thread_time()
     made = graph.order([ref(n) for n in range(count)], [edge(n, n + 1) for n in range(count - 1)])
     assert made == tuple(ref(n) for n in reversed(range(count)))
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_closure() -> None:

@@ -240,9 +240,9 @@ def test_escapes() -> None:
     assert bare("\x1b]8;;http://x\x1b\\link\x1b]8;;\x07") == "link"
     assert bare("\x1b]0;the rest must not vanish") == "0;the rest must not vanish"
     assert bare("a\x1b") == "a"
-    began = time.monotonic()
+    began = time.thread_time()
     assert len(bare("\x1b]" * 20_000)) == 0
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 # Several

@@ -138,9 +138,9 @@ def test_ten_thousand_resources_are_laid_out_at_once() -> None:
             specs[ref(f"disk/d{number}", name)] = DiskSpec(size=Size(1))
             specs[ref(f"vm/v{number}", name)] = VmSpec(networks=("n",), disks=(f"d{number}",))
     items = statuses(*specs)
-    began = time.perf_counter()
+    began = time.thread_time()
     lines = layout(items, specs, unfolded={f"network p{number}/network/n" for number in range(20)})
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
     assert len(lines) > 10_000
 
 

@@ -107,7 +107,7 @@ async def test_watching_tells_of_networks_whose_members_change(workspace: Worksp
     listener = asyncio.create_task(listen())
     await asyncio.sleep(0.1)
     await act(workspace, "container/web", Action.STOP)
-    for _ in range(100):
+    for _ in range(3000):
         if told >= {REFS["container/web"], REFS["network/lab"]}:
             break
         await asyncio.sleep(0.02)

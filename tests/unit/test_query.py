@@ -298,9 +298,9 @@ def test_patterns_without_an_end_are_refused(pattern: str) -> None:
 )  # fmt: skip
 def test_patterns_that_end_are_taken(pattern: str) -> None:
     assert not explodes(pattern)
-    began = time.monotonic()
+    began = time.thread_time()
     parse(pattern).lines(None)("a" * 30 + "1." * 30 + "!")
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_a_pattern_looks_at_a_bounded_text() -> None:
@@ -327,7 +327,7 @@ def test_ten_thousand_resources_in_ten_milliseconds() -> None:
         query = parse(text)
         times = []
         for _ in range(7):
-            began = time.perf_counter()
+            began = time.thread_time()
             query.select(items)
-            times.append(time.perf_counter() - began)
+            times.append(time.thread_time() - began)
         assert min(times) <= 0.010, f"{text}: {min(times) * 1000:.1f} ms"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -83,7 +84,9 @@ def test_no_hint_breaks_it(hint: str) -> None:
     repair.command_of(hint)
 
 
-async def test_its_output_comes_line_by_line_while_it_runs() -> None:
+async def test_its_output_comes_line_by_line_while_it_runs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    then = "printf 'two\\rthr\\303\\266e' >&2; exit 3"
     heard: list[str] = []
     first = asyncio.Event()
 
@@ -91,10 +94,11 @@ async def test_its_output_comes_line_by_line_while_it_runs() -> None:
         heard.append(line)
         first.set()
 
-    task = asyncio.create_task(repair.run("echo one; sleep 5; printf 'two\\rthr\\303\\266e' >&2; exit 3", hear))
-    async with asyncio.timeout(4):
+    task = asyncio.create_task(repair.run(f"echo one; read go < {tmp_path}/go; {then}", hear))
+    async with asyncio.timeout(60):
         await first.wait()
     assert heard == ["one"]
+    await asyncio.to_thread((tmp_path / "go").write_text, "go")
     assert await task == 3
     assert heard == ["one", "two", "thröe"]
     act = trace.acts()[-1]
@@ -109,7 +113,7 @@ async def test_cancelled_it_ends_with_all_that_it_started(tmp_path: Path) -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    for _ in range(100):
+    for _ in range(3000):
         stat = Path(f"/proc/{pid}/stat")
         if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
             return
