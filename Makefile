@@ -8,8 +8,10 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry fish golang-github-opencontainers-specs-dev kmod less procps tmux umoci vim-tiny zsh
+TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry e2fsprogs fish golang-github-opencontainers-specs-dev kmod less procps tmux umoci vim-tiny zsh
 BENCH_PACKAGES := htop lnav podman
+IN_THE_LAB     := $(BIN)/python -m tests.lab.host --report build/lab -- \
+                  $(BIN)/pytest -m lab tests/lab --junitxml=/run/lab/out/report.xml --durations=10
 
 .PHONY: run test snapshots kills fuzz bench down lab lab-shell setup packages test-packages bench-packages clean
 
@@ -24,9 +26,16 @@ run: setup
 test: setup test-packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory --jobs 2 .types .tests
+	$(IN_THE_LAB)
+
+.PHONY: .types .tests
+.types:
+	$(BIN)/mypy
+
+.tests:
+	$(BIN)/pytest --numprocesses auto
 
 # The golden texts and pictures anew. Look at what changed.
 snapshots: setup test-packages
@@ -48,8 +57,7 @@ down:
 
 # A machine with a KVM that works, on this one; its tests, and a shell in it.
 lab: setup test-packages
-	$(BIN)/python -m tests.lab.host --report build/lab -- \
-	  $(BIN)/pytest -m lab tests/lab --junitxml=/run/lab/out/report.xml --durations=10
+	$(IN_THE_LAB)
 
 lab-shell: setup test-packages
 	@$(BIN)/python -m tests.lab.host --shell
