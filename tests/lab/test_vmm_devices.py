@@ -79,7 +79,8 @@ def network() -> Iterator[str]:
     sh("ip", "link", "set", "vmtap", "master", "vmbr", "up")
     leases = subprocess.Popen(
         ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=vmbr",
-         "--bind-interfaces", "--dhcp-range=10.77.0.50,10.77.0.60", "--dhcp-leasefile=/tmp/vmbr.leases", "--user=root", "--no-ping"]
+         "--bind-interfaces", "--dhcp-range=10.77.0.50,10.77.0.60", "--dhcp-leasefile=/tmp/vmbr.leases",
+         "--user=root", "--no-ping"]
     )  # fmt: skip
     yield "vmtap"
     leases.terminate()
