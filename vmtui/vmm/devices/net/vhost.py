@@ -6,6 +6,7 @@ interrupting by the irqfds.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -41,9 +42,7 @@ class VhostNet(Card):
 
     def __init__(self, name: str, loop: Loop, vhost_fd: int, tap: Tap | None, mac: bytes, mtu: int) -> None:
         """Takes `vhost_fd` and `tap` over. Raises OSError and ValueError, and then it has not."""
-        (self._kernel,) = struct.unpack("<Q", ioctl.give(vhost_fd, GET_FEATURES, VHOST_NET, bytes(8)))
-        if not self._kernel & VERSION_1:
-            raise OSError(f"{VHOST_NET} does not know virtio 1.0")
+        self._kernel = _features(vhost_fd)
         self.loop, self.lock, self.session = loop, threading.Lock(), None
         super().__init__(name, tap, mac, mtu, OFFERED & (self._kernel | ~KERNELS))
         self._fd = vhost_fd
@@ -191,7 +190,20 @@ class VhostNet(Card):
 
 def open_vhost() -> int:
     """A descriptor of /dev/vhost-net, for who is not confined. Raises OSError: there is none that works here."""
-    return os.open(VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _features(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _features(fd: int) -> int:
+    features: int = struct.unpack("<Q", ioctl.give(fd, GET_FEATURES, VHOST_NET, bytes(8)))[0]
+    if not features & VERSION_1:
+        raise OSError(errno.EOPNOTSUPP, f"{VHOST_NET} does not know virtio 1")
+    return features
 
 
 def host_address(memory: GuestMemory, addr: int) -> int:
