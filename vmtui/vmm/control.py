@@ -6,6 +6,7 @@ call `console` ends the protocol on its connection, which from then on is the te
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from vmtui.wire.lines import VERSION, Decoder, Message, WireError, encode
 SERVICE = "vmm"
 MOST_CLIENTS = 32
 MOST_OUTPUT_BYTES = 256 << 10
+PATIENCE_S = 1.0  # when descriptors are short
 MOST_SIZE = 0xFFFF  # rows or columns: struct winsize has 16 bits
 
 Call = Callable[[dict[str, Any]], Any]
@@ -49,7 +51,11 @@ class Control:
         self._terminal = terminal
         self._clients: dict[int, _Client] = {}
         listener.setblocking(False)
-        loop.watch(listener.fileno(), self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.watch(self._listener.fileno(), self._accept)
 
     def broadcast(self, event: str, more: dict[str, Any]) -> None:
         """Tell everybody. From any thread."""
@@ -62,8 +68,11 @@ class Control:
     def _accept(self, events: int) -> None:
         try:
             connected, _ = self._listener.accept()
-        except OSError:
-            return  # it went again, or descriptors are short: it stays in the backlog
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self._loop.unwatch(self._listener.fileno())  # it would be told at once, and again
+                self._loop.after(PATIENCE_S, self._listen)
+            return
         if len(self._clients) >= MOST_CLIENTS:
             connected.close()
             return
@@ -90,6 +99,9 @@ class Control:
             return
         except (OSError, WireError):
             self._drop(client)
+        except BaseException:
+            self._drop(client)
+            raise
 
     def _answer(self, client: _Client, message: Message) -> None:
         number, name, args = message.get("id"), message.get("call"), message.get("args", {})
@@ -111,13 +123,15 @@ class Control:
         self._send(client, encode(answer))
 
     def _become_terminal(self, client: _Client, number: int, args: dict[str, Any]) -> None:
-        if {"rows", "columns"} <= args.keys():
-            try:
+        try:
+            if self._terminal.is_full:
+                raise Refused("busy", "too many are attached to the console")
+            if {"rows", "columns"} & args.keys():
                 self.resize(args)
-            except Refused as refused:
-                error = {"code": refused.code, "message": str(refused)}
-                self._send(client, encode({"id": number, "error": error}))
-                return
+        except Refused as refused:
+            error = {"code": refused.code, "message": str(refused)}
+            self._send(client, encode({"id": number, "error": error}))
+            return
         self._send(client, encode({"id": number, "result": {}}))
         if self._clients.pop(client.socket.fileno(), None) is None:
             return

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 
-from vmtui.vmm.loop import EPOLLIN, EPOLLOUT, Loop
+from vmtui.vmm.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop
 
 SCROLLBACK_BYTES = 64 << 10
-OUTPUT_BYTES = 1 << 20  # of one client or the log, until it is dropped
+FRESH_BYTES = 256 << 10  # of the guest, until the loop takes it
+OUTPUT_BYTES = 1 << 20  # of one client or the log, until what follows is dropped
 INPUT_BYTES = 4 << 10  # beyond this nobody attached is read from
+PANIC = b"Kernel panic - not syncing: "  # kernel/panic.c
+PANIC_BYTES = 200
+MOST_CLIENTS = 32
+BATCH_S = 0.004  # what follows output within that time is handed on together: a UART is written by bytes
 LOST = b"\r\n[vmtui: output was lost here]\r\n"
 
 
@@ -30,13 +36,12 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """In the loop's thread. Raises OSError: the other end is gone."""
-        if len(self._waiting) + len(data) > OUTPUT_BYTES:
-            self._lost = True
-            return
-        if self._lost:
+        if self._lost and len(self._waiting) <= OUTPUT_BYTES // 2:  # not for every line that it takes
             self._waiting += LOST
             self._lost = False
-        self._waiting += data
+        if not self._lost:
+            self._lost = len(self._waiting) + len(data) > OUTPUT_BYTES
+            self._waiting += data[: OUTPUT_BYTES - len(self._waiting)]
         self.flush()
 
     def flush(self) -> None:
@@ -69,7 +74,8 @@ class Terminal:
         self._log = log
         self._log_watched = False
         self._fresh = bytearray()  # written by any thread; appending is atomic under the GIL
-        self._called = False
+        self._called = self._flooded = False
+        self._flushed_at = 0.0
         self._scrollback = bytearray()
         self._clients: dict[int, Client] = {}
         self._input = bytearray()
@@ -80,12 +86,16 @@ class Terminal:
 
     def write(self, data: bytes) -> None:
         """Output of the guest. From any thread; costs the caller next to nothing."""
-        if len(self._fresh) > OUTPUT_BYTES:
-            return  # a flood that the loop cannot keep up with
+        if len(self._fresh) > FRESH_BYTES:
+            self._flooded = True  # the loop cannot keep up with it
+            return
         self._fresh += data
         if not self._called:
             self._called = True
-            self._loop.call(self.flush)
+            if time.monotonic() - self._flushed_at >= BATCH_S:
+                self._loop.call(self.flush)
+            else:
+                self._loop.after(BATCH_S, self.flush)
 
     def take(self, limit: int) -> bytes:
         """At most `limit` bytes of input. From any thread that has its device's lock."""
@@ -104,10 +114,14 @@ class Terminal:
     def flush(self) -> None:
         """Hand on what the guest has written."""
         self._called = False
+        self._flushed_at = time.monotonic()
         data = bytes(self._fresh)
         del self._fresh[: len(data)]
         if not data:
             return
+        if self._flooded:
+            self._flooded = False
+            data += LOST
         self._scrollback += data
         del self._scrollback[: max(0, len(self._scrollback) - SCROLLBACK_BYTES)]
         self._to_log(data)
@@ -122,6 +136,14 @@ class Terminal:
         if self._log.waits and not self._log_watched:
             self._log_watched = True
             self._loop.watch(self._log.fd, self._log_ready, EPOLLOUT)
+
+    def last_panic(self) -> str:
+        """ "kernel panic: WHY" if the scrollback has one, else "". The text is the guest's: printable ASCII is kept."""
+        _, found, after = bytes(self._scrollback).rpartition(PANIC)
+        if not found:
+            return ""
+        line = after[:PANIC_BYTES].splitlines()[0] if after else b""
+        return "kernel panic: " + "".join(chr(byte) for byte in line if 32 <= byte < 127)
 
     @property
     def log_waits(self) -> bool:
@@ -142,8 +164,12 @@ class Terminal:
             self._log_watched = False
             self._loop.unwatch(self._log.fd)
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._clients) >= MOST_CLIENTS
+
     def attach(self, connected: socket.socket) -> None:
-        """Takes the connection over: the scrollback, then all that comes."""
+        """Takes the connection over: the scrollback, then all that comes. Not if it `is_full`."""
         connected.setblocking(False)
         client = Client(self._loop, connected)
         self._clients[connected.fileno()] = client
@@ -167,12 +193,15 @@ class Terminal:
             if events & EPOLLOUT:
                 client.output.flush()
             if events & ~EPOLLOUT:
-                data = client.socket.recv(INPUT_BYTES)
-                if not data:
-                    self._drop(client)
-                    return
-                self._input += data
-                self.heard()
+                if len(self._input) < INPUT_BYTES:
+                    data = client.socket.recv(INPUT_BYTES)
+                    self._input += data
+                    if data:
+                        self.heard()
+                    else:
+                        self._drop(client)
+                elif events & (EPOLLHUP | EPOLLERR):
+                    self._drop(client)  # what it still had to say is lost: nobody listens
         except BlockingIOError:
             pass
         except OSError:

@@ -71,6 +71,8 @@ class Serial:
                 self._fifos = bool(value & FCR_ENABLE)
                 if value & FCR_CLEAR_RECEIVED:
                     self._received.clear()
+                    self._fill()
+                    self._settle()
             elif offset == LCR:
                 self._lcr = value
             elif offset == MCR:
@@ -90,8 +92,9 @@ class Serial:
                 self._received.append(value)
         else:
             self._terminal.write(bytes((value,)))
-        self._sent_pending = True
-        self._settle()
+        if not self._sent_pending or self._mcr & MCR_LOOP:  # else the driver has been told, and not yet asked why
+            self._sent_pending = True
+            self._settle()
 
     def _next(self) -> int:
         value = self._received.pop(0) if self._received else 0
