@@ -247,6 +247,13 @@ class Backend(ABC, Generic[S]):
         """
         return ()
 
+    def unsuitable(self, spec: S) -> str | None:  # noqa: ARG002
+        """What in this spec the backend has no part for, whatever the host: then `auto` leaves it to another one.
+
+        From the spec alone, and without I/O. None: nothing. `check` says the same to who names the backend.
+        """
+        return None
+
     async def aclose(self) -> None:
         """Close what is open here. What runs goes on."""
         return
@@ -310,6 +317,18 @@ class Executes(Protocol):
 @runtime_checkable
 class Measurable(Protocol):
     async def stats(self, ref: Ref) -> Sample: ...
+
+
+@runtime_checkable
+class CountsExits(Protocol):
+    """A virtual machine whose VMM knows what its guest left for. No action of its own: a part of `inspect`."""
+
+    async def exits(self, ref: Ref) -> Sequence[tuple[str, int]]:
+        """What its vCPUs left the guest for since it began, and how often, the most frequent first.
+
+        Raises NotFound, NotPermitted (not running), OperationFailed.
+        """
+        ...
 
 
 @runtime_checkable

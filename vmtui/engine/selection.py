@@ -21,7 +21,7 @@ NEW = frozenset({"create", "recreate"})
 async def desired(registry: Registry, item: Declared, was: Applied | None, seen: Status | None) -> Desired[Any]:
     name = item.spec.backend
     if name == AUTO:
-        name = await choose(registry, item.ref.kind, was, seen)
+        name = await choose(registry, item, was, seen)
     backend = registry.get(item.ref.kind, name)
     options = next((value for key, value in item.options if key == name), None)
     if options is None and backend.options_type is not None:
@@ -29,8 +29,9 @@ async def desired(registry: Registry, item: Declared, was: Applied | None, seen:
     return Desired(ref=item.ref, backend=name, spec=item.spec, options=options, spec_hash=spec_hash(item.spec, options))
 
 
-async def choose(registry: Registry, kind: Kind, was: Applied | None, seen: Status | None) -> str:
-    """`auto`: the backend that has it, else the usable one of the highest priority."""
+async def choose(registry: Registry, item: Declared, was: Applied | None, seen: Status | None) -> str:
+    """`auto`: the backend that has it, else of those that suit the spec the usable one of the highest priority."""
+    kind = item.ref.kind
     if seen is not None:
         return seen.backend
     if was is not None:
@@ -41,10 +42,14 @@ async def choose(registry: Registry, kind: Kind, was: Applied | None, seen: Stat
     )
     if len(candidates) == 1:
         return candidates[0].name
+    unfit = []
     for backend in candidates:
-        if (await backend.probe()).usable:
+        if (why := backend.unsuitable(item.spec)) is not None:
+            unfit.append(why)
+        elif (await backend.probe()).usable:
             return backend.name
-    raise MissingCapability(f"no backend for kind {kind} is usable", hint="vmtui doctor")
+    others = f"; {'; '.join(unfit)}" if unfit else ""
+    raise MissingCapability(f"no backend for kind {kind} is usable{others}", hint="vmtui doctor")
 
 
 async def preflight(registry: Registry, plan: Plan, declared: Mapping[Ref, Declared]) -> None:

@@ -50,6 +50,7 @@ class Way(StrEnum):
     IOCTL = "ioctl"
     SIGNAL = "signal"
     QMP = "qmp"
+    WIRE = "wire"
     SYSCALL = "syscall"  # no command does the same: the call itself, as strace(1) writes it
 
 

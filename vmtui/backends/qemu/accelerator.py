@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from vmtui.backends.qemu import binaries
 from vmtui.core.errors import MissingCapability
+from vmtui.guests import dev_kvm
 from vmtui.host.faults import CommandFailed
 from vmtui.host.files import write_atomic
 from vmtui.host.process import boot_id, run, which
@@ -48,7 +48,7 @@ async def examine(cache: Path) -> Host:
     """Try both accelerators, or recall what was tried since boot. Raises MissingCapability (no QEMU)."""
     program = which(QEMU)
     found = Path(program).stat()
-    stamp = f"{found.st_size}:{found.st_mtime_ns}:{_node()}"
+    stamp = f"{found.st_size}:{found.st_mtime_ns}:{dev_kvm.stamp()}"
     try:
         known = msgspec.json.decode((cache / CACHE).read_bytes(), type=Host)
         if (known.boot, known.program, known.stamp) == (boot_id(), program, stamp):
@@ -80,25 +80,6 @@ def choose(host: Host, wanted: str) -> Accelerator:
             f"{host.program} runs no guest: {host.tcg}", hint="apt-get install --reinstall qemu-system-x86"
         )
     return Accelerator(TCG, "asked for" if wanted == TCG else f"no KVM: {host.kvm}")
-
-
-def mend_kvm() -> str:
-    """The command, or the step, that gives this host a KVM."""
-    node = Path("/dev/kvm")
-    if not node.exists():
-        return "modprobe -a kvm-intel kvm-amd, and enable virtualization in the firmware"
-    if not os.access(node, os.R_OK | os.W_OK):
-        return "usermod -aG kvm $USER, and log in again"
-    return "a host with VMX or SVM; in a cloud, an instance type with nested virtualization"
-
-
-def _node() -> str:
-    """What /dev/kvm is, so that a KVM which appears later is tried."""
-    try:
-        node = Path("/dev/kvm").stat()
-    except OSError:
-        return "none"
-    return f"{node.st_rdev}:{node.st_mode:o}:{node.st_uid}:{node.st_gid}"
 
 
 async def _version(program: str) -> str:

@@ -58,6 +58,7 @@ class QemuBackend(MachineBackend):
 
     async def probe(self) -> Probe:
         from vmtui.backends.qemu import accelerator
+        from vmtui.guests import dev_kvm
 
         try:
             host = await accelerator.examine(self.context.paths.cache)
@@ -71,7 +72,7 @@ class QemuBackend(MachineBackend):
         facts = (("qemu", host.version), ("accelerator", chosen.name), ("why", chosen.why))
         slow = chosen.name == accelerator.TCG
         summary = f"QEMU {host.version} with {'TCG, in software' if slow else 'KVM'}"
-        problems = (Problem(code="no-kvm", message=chosen.why, hint=accelerator.mend_kvm()),) if slow else ()
+        problems = (Problem(code="no-kvm", message=chosen.why, hint=dev_kvm.mend()),) if slow else ()
         return Probe(backend=self.name, kind=self.kind, usable=True, summary=summary, problems=problems, facts=facts)
 
     async def inspect(self, ref: Ref) -> Status:
