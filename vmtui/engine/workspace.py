@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, cast
 
 from vmtui.core.backend import (
     Backend,
+    CountsExits,
     Desired,
     ExecRequest,
     ExecSession,
@@ -398,6 +399,18 @@ class Workspace:
         backend = await self._running(ref, Action.STATS)
         assert isinstance(backend, Measurable)
         return await backend.stats(ref)
+
+    def counts_exits(self, ref: Ref, backend: str) -> bool:
+        """Whether `exits` can be asked for."""
+        return isinstance(self.registry.get(ref.kind, backend), CountsExits)
+
+    async def exits(self, ref: Ref) -> Sequence[tuple[str, int]]:
+        """What its guest left for, and how often: see CountsExits. Raises NotPermitted, NotFound, OperationFailed."""
+        name = self.store.backend_of(ref) or (await self.inspect(ref)).backend
+        backend = self.registry.get(ref.kind, name)
+        if not isinstance(backend, CountsExits):
+            raise NotPermitted(f"backend {name} does not count the exits of {ref}", hint="a VM on backend kvm does")
+        return await backend.exits(ref)
 
     async def watch(self) -> AsyncIterator[Ref]:
         """Refs whose status may have changed, from all backends, until closed."""

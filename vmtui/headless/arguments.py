@@ -139,6 +139,9 @@ def _ls(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
     _ref(parser)
+    parser.add_argument(
+        "--exits", action="store_true", help="what a VM on backend kvm left its guest for, and how often"
+    )
     _json(parser)
 
 

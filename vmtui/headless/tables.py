@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from vmtui.core.backend import Probe
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Ref, Sample, Status
 from vmtui.headless import text
 
+BAR_CELLS = 20
 PHASE_STYLES = {
     Phase.RUNNING: text.GREEN,
     Phase.AVAILABLE: text.GREEN,
@@ -87,6 +88,20 @@ def detail(status: Status, desired: Iterable[tuple[str, str]] = ()) -> Iterator[
     if given:
         yield "made from"
         yield from _pairs(given, indent="  ")
+
+
+def exits(counted: Sequence[tuple[str, int]]) -> Iterator[str]:
+    """What a guest was left for, how often, and its part of all; nothing without any."""
+    if not counted:
+        return
+    total = sum(count for _, count in counted)
+    yield f"exits from the guest  {total}"
+    widest = max(len(str(count)) for _, count in counted)
+    causes = [text.clean(cause) for cause, _ in counted]
+    wide = max(map(len, causes))
+    for cause, (_, count) in zip(causes, counted, strict=True):
+        bar = "#" * round(BAR_CELLS * count / total) if total else ""
+        yield f"  {cause.ljust(wide)}  {count:>{widest}}  {count / max(total, 1):4.0%}  {bar}".rstrip()
 
 
 def _pairs(rows: list[tuple[str, str]], indent: str = "") -> Iterator[str]:

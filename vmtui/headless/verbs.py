@@ -37,10 +37,11 @@ ACTIONS: dict[str, Action] = {
 
 
 class Inspected(msgspec.Struct, frozen=True, kw_only=True):
-    """What `inspect --json` prints: what is there, and what it was made from."""
+    """What `inspect --json` prints: what is there, what it was made from, and, asked for, its (cause, count) exits."""
 
     status: Status
     desired: Desired[Any] | None
+    exits: tuple[tuple[str, int], ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 async def find(workspace: Workspace, text: str) -> Ref:
@@ -98,14 +99,16 @@ def inspect(args: argparse.Namespace) -> int:
     async def command(here: Session, workspace: Workspace) -> int:
         ref = await find(workspace, args.ref)
         status, desired = await workspace.inspect(ref), workspace.applied(ref)
+        exits = tuple(await workspace.exits(ref)) if args.exits else None
         if here.json:
-            document(here.screen, Inspected(status=status, desired=desired))
+            asked = msgspec.UNSET if exits is None else exits
+            document(here.screen, Inspected(status=status, desired=desired, exits=asked))
         else:
             plain = {} if desired is None else encode(desired.spec)
             given = [
                 (name, diff.shown(value)) for name, value in plain.items() if value not in (None, "", [], (), {}, False)
             ]
-            for line in tables.detail(status, given):
+            for line in (*tables.detail(status, given), *tables.exits(exits or ())):
                 here.screen.data(line)
         return ExitCode.OK
 

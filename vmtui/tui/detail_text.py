@@ -12,6 +12,7 @@ from textual.strip import Strip
 from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Ref, Status
 from vmtui.tui.columns import exit_code, size, span
+from vmtui.tui.exits import Exits
 from vmtui.tui.model import Item, Load
 from vmtui.tui.palette import Palette
 from vmtui.tui.plot import nice, plot
@@ -58,8 +59,8 @@ def plots(load: Load | None, palette: Palette, width: int) -> Iterator[Line]:
             yield [Segment(f"{label:<{LABEL}}", palette.dim), Segment(row, palette.secondary)]
 
 
-def lines(item: Item, known: Known, palette: Palette, width: int) -> list[Line]:
-    """The whole pane."""
+def lines(item: Item, known: Known, palette: Palette, width: int, exits: Exits | None = None) -> list[Line]:
+    """The whole pane. `exits` of a VM whose backend counts them."""
     status = item.status
     code = exit_code(item)
     out: list[Line] = [
@@ -72,6 +73,8 @@ def lines(item: Item, known: Known, palette: Palette, width: int) -> list[Line]:
     out += _problems(status, palette)
     out += [[Segment(plain(known.wrong, 500), palette.warn)]] if known.wrong else []
     out += list(plots(item.load, palette, width))
+    counted = [] if exits is None else exits.lines(palette, width)
+    out += _section("exits from the guest", palette) + counted if counted else []
     facts = [("backend", status.backend), *_addresses(status)]
     facts += [("endpoint", endpoint.url) for endpoint in status.endpoints]
     facts += [("size", f"{size(status.size_bytes)} ({status.size_bytes} bytes)")] if status.size_bytes else []

@@ -161,6 +161,13 @@ class KvmBackend(MachineBackend):
             sockets, wanted, tty=request.tty, rows=request.rows, columns=request.columns
         )
 
+    async def exits(self, ref: Ref) -> Sequence[tuple[str, int]]:
+        from vmtui.backends.kvm import control
+
+        self._up(ref)
+        metrics = await control.call(self._socket(ref, self.control), "metrics", timeout=ANSWER_S)
+        return tuple((str(name), int(times)) for name, times in metrics["exits"].items())
+
     async def stats(self, ref: Ref) -> Sample:
         from vmtui.backends.kvm import control
         from vmtui.guests import measure
@@ -178,13 +185,6 @@ class KvmBackend(MachineBackend):
             return sample  # a back-end carries them, and counts for itself
         read, written = (sum(counters[key] for counters in devices) for key in ("read_bytes", "written_bytes"))
         return msgspec.structs.replace(sample, block_read_bytes=read, block_write_bytes=written)
-
-    async def exits(self, ref: Ref) -> Sequence[tuple[str, int]]:
-        from vmtui.backends.kvm import control
-
-        self._up(ref)
-        metrics = await control.call(self._socket(ref, self.control), "metrics", timeout=ANSWER_S)
-        return [(str(cause), int(count)) for cause, count in metrics["exits"].items()]
 
 
 def _told(info: dict[str, Any], socket: str) -> tuple[list[Fact], list[Problem]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ from rich.segment import Segment
 from textual.timer import Timer
 
 from vmtui.core.errors import Fault
+from vmtui.core.lifecycle import UP
 from vmtui.core.resource import Ref
 from vmtui.tui import detail_text
 from vmtui.tui.detail_text import Known, Line
+from vmtui.tui.exits import Exits
 from vmtui.tui.faults import told
 from vmtui.tui.model import Item
 from vmtui.tui.widgets.lines import LineView
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.12  # the cursor that runs on does not ask the database for each line
 EVENTS = 8
+COUNT_S = 1.0  # between two looks at the exits of what is shown
 
 
 class Detail(LineView, can_focus=False):
@@ -35,6 +39,10 @@ class Detail(LineView, can_focus=False):
         self._lines: list[Line] = []
         self._timer: Timer | None = None
         self._spec_only = False
+        self._exits: Exits | None = None
+
+    def on_mount(self) -> None:
+        self.set_interval(COUNT_S, self._count)
 
     # LineView
 
@@ -57,6 +65,7 @@ class Detail(LineView, can_focus=False):
         if item is not self._item:
             self._known_of = None
             self._spec_only = False
+            self._exits = None
             self.scroll_to(y=0, animate=False, immediate=True)
         self._item = item
         if item is not None and self._known_of != _key(item):
@@ -87,13 +96,31 @@ class Detail(LineView, can_focus=False):
         self._known_of = _key(self._item)
         self._build()
 
+    async def _count(self) -> None:
+        """What the VM that is shown left its guest for since it began, where that can be known."""
+        item = self._item
+        workspace: Workspace | None = self.app.workspace  # type: ignore[attr-defined]
+        if item is None or workspace is None or item.status.phase not in UP:
+            self._exits = None
+            return
+        try:
+            if not workspace.counts_exits(item.ref, item.status.backend):
+                return
+            counted = await workspace.exits(item.ref)
+        except (Fault, sqlite3.Error):
+            return  # it ends, or does not answer: then its status says so
+        if item is self._item and self.is_attached:
+            self._exits = self._exits or Exits()
+            self._exits.look(counted, time.monotonic())
+            self._build()
+
     def _build(self) -> None:
         if self._item is None:
             self._lines = [[Segment("nothing is selected", self.palette.dim)]]
         elif self._spec_only:
             self._lines = detail_text.spec_lines(self._known, self.palette)
         else:
-            self._lines = detail_text.lines(self._item, self._known, self.palette, self.text_width)
+            self._lines = detail_text.lines(self._item, self._known, self.palette, self.text_width, self._exits)
         self._lines = [part for line in self._lines for part in detail_text.wrapped(line, self.text_width)]
         self.reset(self.scroll_offset.y)
 
