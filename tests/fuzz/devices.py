@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from tests.fuzz.streams import FuzzedConsole, FuzzedVsock, console_request, vsock_request
 from tests.support.virtqueue import MEMORY_BYTES
 from vmtui.vmm.devices.balloon import Balloon
 from vmtui.vmm.devices.blk.device import Blk
@@ -94,5 +95,7 @@ SUBJECTS = {
     "net": Subject(lambda loop, _: Net("net0", loop, Loopback(loop), bytes((2, 0, 0, 0, 0, 1)), 1500), _net_request),
     "blk": Subject(_blk, _blk_request),
     "rng": Subject(lambda loop, _: Rng("rng0", loop), lambda random, _: ([], [random.randrange(1, 5000)])),
+    "console": Subject(FuzzedConsole, console_request),
+    "vsock": Subject(FuzzedVsock, vsock_request),
     "balloon": Subject(lambda loop, _: Balloon("balloon0", loop, MEMORY_BYTES), _anything),
 }
