@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -57,6 +58,19 @@ def all_fetched() -> list[Kernel]:
     return [fetched(suite, sort) for suite in SUITES for sort in SORTS]
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait until no other lab of this user runs: two on the same processors would run into all their time-outs."""
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("lab: another one is running; this one starts when it has ended", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def busybox() -> Path:
     """Debian's static busybox. Raises Fault."""
     return asyncio.run(packages.busybox(place(SUITES[0]), _say))
@@ -72,7 +86,7 @@ def _apt_of(suite: str) -> Iterator[None]:
     root = folder() / "apt" / suite
     (root / "lists/partial").mkdir(parents=True, exist_ok=True)
     (root / "archives/partial").mkdir(parents=True, exist_ok=True)
-    write_atomic(root / "sources.list", f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n".encode())
+    write_atomic(root / "sources.list", f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n".encode())
     settings = {
         "Dir::Etc::sourcelist": root / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
@@ -103,7 +117,7 @@ def _update(suite: str) -> None:
     _up_to_date.add(suite)
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine has Debian from. Raises Fault."""
     shown = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian", "Component: main"],

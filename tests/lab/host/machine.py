@@ -66,7 +66,11 @@ def run(job: Job, out: IO[bytes]) -> int:
     try:
         _prepare(share, job, kernel)
         argv = _command(share, job, kernel)
-        problem = _foreground(argv, job.timeout_s) if job.terminal else _piped(argv, job.timeout_s, out)
+        if job.terminal:
+            problem = _foreground(argv, job.timeout_s)
+        else:
+            with cache.turn():
+                problem = _piped(argv, job.timeout_s, out)
         if job.report is not None:
             shutil.copytree(share / "out", job.report, dirs_exist_ok=True)
         code = share / "code"
