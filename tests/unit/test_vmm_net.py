@@ -21,6 +21,7 @@ from vmtui.vmm.devices.net.features import HEADER_BYTES, MAX_PACKET_BYTES, tap_o
 from vmtui.vmm.devices.net.receive import TURN_PACKETS, Receiver
 from vmtui.vmm.devices.net.tap import Tap, open_tap
 from vmtui.vmm.devices.net.transmit import Transmitter
+from vmtui.vmm.devices.net.vhost_kernel import VhostKernel, host_address
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.memory import GuestMemory
 from vmtui.vmm.virtio.queue import VERSION_1, Queue, QueueBroken
@@ -284,6 +285,22 @@ def test_without_a_tap_what_is_sent_is_lost_and_counted() -> None:
     assert net.counters()["tx_dropped"] == 300
     loop.stop()
     loop.close()
+
+
+def test_what_is_no_vhost_net_is_refused() -> None:
+    with open("/dev/null", "rb") as file, pytest.raises(OSError, match="/dev/vhost-net: Inappropriate ioctl"):
+        VhostKernel(file.fileno())
+
+
+def test_where_the_kernel_finds_guest_memory() -> None:
+    memory = GuestMemory((3 << 30) + (1 << 20))
+    low, high = memory.regions
+    assert host_address(memory, 5) == low.host_addr + 5
+    assert host_address(memory, (4 << 30) + 5) == high.host_addr + 5
+    for addr in (3 << 30, (4 << 30) + (1 << 20), 1 << 63):
+        with pytest.raises(ValueError, match="not RAM"):
+            host_address(memory, addr)
+    memory.close()
 
 
 def test_what_is_no_tap_is_refused() -> None:
