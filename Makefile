@@ -8,7 +8,7 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry e2fsprogs fish golang-github-opencontainers-specs-dev kmod less procps tmux umoci vim-tiny zsh
+TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry e2fsprogs fish golang-github-opencontainers-specs-dev kmod less mmdebstrap procps tmux umoci vim-tiny zsh
 BENCH_PACKAGES := htop lnav podman
 IN_THE_LAB     := $(BIN)/python -m tests.lab.host --report build/lab -- \
                   $(BIN)/pytest -m lab tests/lab --junitxml=/run/lab/out/report.xml --durations=10

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.lab.host import cache
+from tests.lab.host import cache, system
 from tests.lab.host.machine import Job, LabFailed, run
 from vmtui.core.errors import Fault
 
@@ -39,6 +39,7 @@ def main() -> int:
         if chosen.fetch:
             for kernel in cache.all_fetched():
                 print(kernel.image)
+            print(system.disk())
             return 0
         if not chosen.command and not chosen.shell:
             parser.error("which command?")

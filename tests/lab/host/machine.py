@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tests.lab.host import cache, initramfs
+from tests.lab.host import cache, initramfs, system
 from vmtui.guests.kernel import Kernel
 from vmtui.host.process import which
 
@@ -59,6 +59,7 @@ def run(job: Job, out: IO[bytes]) -> int:
     end in time, the machine went down under it), Fault (no network, no space, no QEMU).
     """
     cache.all_fetched()
+    system.disk()
     kernel = cache.fetched("bookworm", "generic")
     for package in ("vmtui", "tests"):  # what is compiled here need not be, slowly, in there
         compileall.compile_dir(ROOT / package, quiet=2)
