@@ -70,6 +70,7 @@ class Machine:
         self.functions: list[VirtioFunction] = []
         self.events: Callable[[str, dict[str, Any]], None] = lambda name, more: None
         self.panic = ""
+        self.booted = False  # a kernel has come as far as to its first driver
         self._tell_ended = ended
         self._ending: Ending | None = None
         self._state = threading.Lock()
@@ -123,7 +124,9 @@ class Machine:
     def plug(self, device: VirtioDevice) -> VirtioFunction:
         """Put a device on the bus. Before `power_on`. Raises ValueError: the bus is full."""
         number = self.root.free_device()
-        function = VirtioFunction(self.root.page(number), self.vm, self.memory, device, self._device_failed)
+        function = VirtioFunction(
+            self.root.page(number), self.vm, self.memory, device, self._device_failed, self._driver_up
+        )
         self.root.plug(number, function)
         self.functions.append(function)
         return function
@@ -208,6 +211,11 @@ class Machine:
     def _vcpu_ended(self, number: int, reason: str) -> None:
         self.end(self._unless_panicked(Ending(Cause.FAULT, f"{reason}, on vCPU {number}")))
 
+    def _driver_up(self, name: str) -> None:
+        if not self.booted:
+            self.booted = True
+            self.events("booted", {"first": name})
+
     def _device_failed(self, name: str, reason: str) -> None:
         self.events("needs_reset", {"device": name, "reason": reason})
 
@@ -238,6 +246,7 @@ class Machine:
             "cpus": len(self.vcpus),
             "memory_bytes": self.memory.size_bytes,
             "began_at": self.began_at,
+            "booted": self.booted,
             "panic": self.panic,
             "needs_reset": troubled,
         }

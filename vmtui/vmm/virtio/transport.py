@@ -38,9 +38,15 @@ class VirtioFunction(Function):
     bar_bytes = 0x10000
 
     def __init__(
-        self, space: memoryview, vm: Vm, memory: GuestMemory, device: VirtioDevice, failed: Callable[[str, str], None]
+        self,
+        space: memoryview,
+        vm: Vm,
+        memory: GuestMemory,
+        device: VirtioDevice,
+        failed: Callable[[str, str], None],
+        activated: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """`failed(name, reason)` hears of a device that asks for a reset."""
+        """`failed(name, reason)` hears of a device that asks for a reset, `activated(name)` of one that has a driver."""
         class_code = CLASSES.get(device.type_id, CLASS_OTHER)
         super().__init__(space, VENDOR, FIRST_DEVICE + device.type_id, class_code, revision=1)
         struct.pack_into("<HH", space, 0x2C, VENDOR, FIRST_DEVICE + device.type_id)
@@ -50,7 +56,7 @@ class VirtioFunction(Function):
         self.status = 0
         self.needs_reset = ""  # why, while it does
         self._memory = memory
-        self._tell_failed = failed
+        self._tell_failed, self._tell_activated = failed, activated
         self._msix = Msix(vm, len(self.queues) + 1)
         self._offered = device.features | VERSION_1
         self._accepted = 0
@@ -238,6 +244,7 @@ class VirtioFunction(Function):
                 failed=lambda reason: self._failed(session, reason),
             )
         )
+        self._tell_activated(self.device.name)
 
     def config_changed(self) -> None:
         """Tell the driver that the device's configuration is another. From any thread."""
