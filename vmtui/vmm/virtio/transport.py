@@ -46,7 +46,7 @@ class VirtioFunction(Function):
         failed: Callable[[str, str], None],
         activated: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """`failed(name, reason)` hears of a device that asks for a reset, `activated(name)` of one that has a driver."""
+        """`failed(name, reason)` hears of a device that asks for a reset, `activated(name)` of a driver that is up."""
         class_code = CLASSES.get(device.type_id, CLASS_OTHER)
         super().__init__(space, VENDOR, FIRST_DEVICE + device.type_id, class_code, revision=1)
         struct.pack_into("<HH", space, 0x2C, VENDOR, FIRST_DEVICE + device.type_id)
