@@ -9,9 +9,9 @@ def main() -> int:
     """The exit code: 2 for a wrong call."""
     match sys.argv[1:]:
         case ["--prove"]:
-            from vmtui.vmm import prove
+            from vmtui.vmm.prove import main as prove
 
-            return int(prove.main())
+            return prove()
         case [path] if not path.startswith("-"):
             from vmtui.vmm import config, monitor
 

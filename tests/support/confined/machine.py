@@ -22,14 +22,8 @@ from tests.support.confined.host import FILE_BYTES, UID, Host, address, attacks,
 from vmtui.vmm.confine import seccomp
 from vmtui.vmm.confine.enter import enter
 from vmtui.vmm.confine.fork import fork_apart
-from vmtui.vmm.devices.net.vhost import (
-    GET_FEATURES,
-    SET_FEATURES,
-    SET_MEM_TABLE,
-    SET_OWNER,
-    SET_VRING_NUM,
-    open_vhost,
-)
+from vmtui.vmm.devices.net.vhost import open_vhost
+from vmtui.vmm.devices.net.vhost_kernel import GET_FEATURES, SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_VRING_NUM
 from vmtui.vmm.eventfd import EventFd
 from vmtui.vmm.kvm import constants as kvm
 from vmtui.vmm.kvm import ioctl
