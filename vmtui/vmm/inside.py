@@ -7,9 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any, NamedTuple, NoReturn
 
 from vmtui.vmm.arch.x86_64 import layout
+from vmtui.vmm.backends.storage import DURABLE
 from vmtui.vmm.boot.command_line import completed
 from vmtui.vmm.boot.source import BootError
 from vmtui.vmm.channel import Channel
@@ -27,10 +29,12 @@ from vmtui.vmm.devices.rng import Rng
 from vmtui.vmm.devices.serial import PORTS, Serial
 from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk
 from vmtui.vmm.devices.vhost_user.device import VhostUser
+from vmtui.vmm.devices.vsock.device import Vsock
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.machine import Cause, Ending, Machine
-from vmtui.vmm.memory import GuestMemory
+from vmtui.vmm.memory import HUGE_PAGE, PAGE, GuestMemory
 from vmtui.vmm.opened import OpenCard, OpenDisk, Opened
+from vmtui.vmm.ports import LAST_RESERVED_PORT, STATUS_PORT
 from vmtui.vmm.terminal import Output, Terminal
 
 MOST_BYTES = 1 << 62
@@ -38,11 +42,17 @@ MAX_BLK_QUEUES = 4
 
 
 class Ends(NamedTuple):
-    """What connects it with the outside: the monitor, whoever calls, the log."""
+    """What connects it with the outside: the monitor, whoever calls, the log, who wants a port of the guest."""
 
     channel: Channel
     control: socket.socket
     log_fd: int
+    vsock: socket.socket | None
+
+    def fds(self) -> set[int]:
+        """All of them."""
+        vsock = set() if self.vsock is None else {self.vsock.fileno()}
+        return {self.channel.fd, self.control.fileno(), self.log_fd} | vsock
 
 
 class Inside:
@@ -60,12 +70,16 @@ class Inside:
         self._backends: dict[str, VhostUser] = {}
         self._lost: dict[str, str] = {}
         self._faults: list[str] = []
+        self._asked: dict[int, Callable[[socket.socket | None], None]] = {}
+        self._numbers = count()
         self._missing: tuple[str, ...] = ()
         self._exits_at_boot: int | None = None
         memory = GuestMemory(config.memory_bytes, hugepages=config.hugepages, prefault=config.prefault)
         self.machine = Machine(config.cpus, memory, self._ended, pci_ports=config.pci_ports)
         self.terminal = Terminal(self.main, Output(self.main, ends.log_fd))
         self._build(opened)
+        if ends.vsock is not None:
+            self._add_vsock(ends.vsock)
         self.machine.load(opened.kernel, completed(config.cmdline), opened.initrd)
         self.control = Control(self.main, ends.control, self._calls(), self.terminal)
         self.machine.events = self.control.broadcast
@@ -82,11 +96,12 @@ class Inside:
             self._add_card(card)
         for share in opened.shares:
             lost, back = self._watcher(share.name)
-            device = Fs(share.name, self.main, share.connection, share.tag, lost=lost, back=back)
+            device = Fs(share.name, self._loop(share.name), share.connection, share.tag, lost=lost, back=back)
             self._backends[share.name] = device
             machine.plug(device)
         machine.plug(Rng("rng", self.main))
-        self._balloon = Balloon("balloon", self.main, config.memory_bytes) if config.balloon else None
+        page = HUGE_PAGE if config.hugepages else PAGE
+        self._balloon = Balloon("balloon", self.main, config.memory_bytes, page) if config.balloon else None
         if self._balloon is not None:
             machine.plug(self._balloon)
 
@@ -98,7 +113,14 @@ class Inside:
         else:
             assert disk.connection is not None
             lost, back = self._watcher(disk.name)
-            made = VhostUserBlk(disk.name, self.main, disk.connection, durable=True, lost=lost, back=back)
+            made = VhostUserBlk(
+                disk.name,
+                self._loop(disk.name),
+                disk.connection,
+                durable=disk.disk.format in DURABLE,
+                lost=lost,
+                back=back,
+            )
             self._backends[disk.name] = made
         self._disks.append((disk, made))
         self.machine.plug(made)
@@ -112,6 +134,22 @@ class Inside:
             made = Net(card.name, self._loop(card.name), card.tap, mac, card.net.mtu)
         self._cards.append(made)
         self.machine.plug(made)
+
+    def _add_vsock(self, listener: socket.socket) -> None:
+        assert self._config.vsock_cid is not None
+        made = Vsock("vsock", self._loop("vsock"), self._config.vsock_cid, listener, self._ask_for)
+        self.machine.plug(made)
+
+    def _ask_for(self, port: int, guest_port: int, reply: Callable[[socket.socket | None], None]) -> None:
+        """Whoever listens there; by the monitor, for nothing can be connected from here."""
+        if port == STATUS_PORT and guest_port > LAST_RESERVED_PORT:
+            reply(None)
+            return
+        number = next(self._numbers)
+        self._asked[number] = reply
+        if not self._send({"say": "vsock", "port": port, "id": number}):
+            del self._asked[number]
+            reply(None)
 
     def _loop(self, name: str) -> Loop:
         loop = Loop(name, self._loop_failed)
@@ -148,7 +186,7 @@ class Inside:
     def _calls(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return {
             "info": lambda args: self._info(),
-            "metrics": lambda args: self.machine.metrics(),
+            "metrics": lambda args: self._metrics(),
             "pause": lambda args: self._changed("paused", self.machine.pause),
             "resume": lambda args: self._changed("resumed", self.machine.resume),
             "power_button": lambda args: self.machine.press_power_button(),
@@ -174,6 +212,15 @@ class Inside:
             "faults": self._faults[-8:],
             "carried_by": {**cards, **disks},
         }
+
+    def _metrics(self) -> dict[str, Any]:
+        """With what the guest said last of its own memory; it is asked again for the next time."""
+        found = self.machine.metrics()
+        if self._balloon is not None:
+            statistics, age_s = self._balloon.statistics()
+            found["guest_memory"] = {**statistics, "age_s": round(age_s, 1)} if statistics else {}
+            self._balloon.ask_statistics()
+        return found
 
     def _set_balloon(self, args: dict[str, Any]) -> None:
         if self._balloon is None:
@@ -201,18 +248,31 @@ class Inside:
 
     # With the monitor
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> bool:
+        """False: it is gone, and we follow, for we die with it; or it has too much to read."""
         with self._lock:
             try:
                 self._channel.send(message)
             except OSError:
-                pass  # it is gone, and we follow: we die with it
+                return False
+        return True
 
     def _told(self, events: int) -> None:
         received = self._channel.receive()
         if received is None:
             os._exit(1)  # the monitor is gone
         message, fd = received
+        if message.get("give") == "vsock":
+            reply = self._asked.pop(int(message["id"]))
+            reply(None if fd is None else socket.socket(fileno=fd))
+            if fd is not None and message["port"] == STATUS_PORT:
+                self.control.broadcast("ready", {})
+            return
+        if message.get("give") == "size":
+            disk = self._backends[str(message["name"])]
+            assert isinstance(disk, VhostUserBlk)
+            disk.resized(int(message["size_bytes"]))
+            return
         if fd is None:
             return
         match message.get("give"):
@@ -240,6 +300,9 @@ class Inside:
 
     def _finish(self, ending: Ending) -> None:
         """In the main thread. What is written is on its way: the log is a pipe that the monitor reads to its end."""
+        self.terminal.flush()
+        if ending.cause in (Cause.PANIC, Cause.RESET, Cause.FAULT) and (panic := self.terminal.last_panic()):
+            ending = Ending(Cause.PANIC, panic)
         self.control.broadcast("shutdown", {"reason": ending.reason, "code": ending.code})
         metrics = self.machine.metrics()
         self.machine.close()
@@ -266,6 +329,7 @@ class Inside:
 def serve(config: Config, opened: Opened, ends: Ends) -> NoReturn:
     """In the forked child. What goes wrong before it runs is told to the monitor, with the reason."""
     try:
+        _keep_only(opened.fds() | ends.fds())
         Inside(config, opened, ends).run()
     except BootError as error:
         said = f"{error.message}\n{error.hint}"
@@ -277,3 +341,18 @@ def serve(config: Config, opened: Opened, ends: Ends) -> NoReturn:
         ends.channel.send({"say": "failed", "reason": said[:4000]})
     finally:
         os._exit(1)
+
+
+def _keep_only(kept: set[int]) -> None:
+    """Close what is the monitor's: the machine is not to have its back-ends' monitors, nor its files.
+
+    The monitor's objects are still there, and never used again: `os._exit` ends this process, so that none is deleted.
+    """
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    lowest = 3
+    for fd in sorted(kept):
+        os.closerange(lowest, fd)
+        lowest = fd + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))

@@ -73,7 +73,8 @@ class Machine:
         self.booted = False  # a kernel has come as far as to its first driver
         self._tell_ended = ended
         self._ending: Ending | None = None
-        self._state = threading.Lock()
+        self._state = threading.Lock()  # of pausing; a vCPU that ends the machine must not wait for one that pauses it
+        self._ends = threading.Lock()
         self._system = System()
         if cpus > self._system.max_vcpus:
             raise ValueError(f"{cpus} vCPUs: this KVM takes {self._system.max_vcpus}")
@@ -163,7 +164,7 @@ class Machine:
 
     def end(self, ending: Ending) -> None:
         """From any thread; the first one counts."""
-        with self._state:
+        with self._ends:
             if self._ending is not None:
                 return
             self._ending = ending

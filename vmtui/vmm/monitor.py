@@ -3,6 +3,7 @@
 It is small, waits nearly always, and believes nothing that the machine says. Everything that it makes dies with it.
 
 RUN/parent process started errors exit    identities, marks, and how it ended (JSON)
+RUN/status                                what the guest's init reports
 RUN/stopped reap                          written by front ends: it was stopped; what to run when it ends (a script)
 """
 
@@ -31,6 +32,7 @@ from vmtui.vmm.log import Log
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.machine import Cause
 from vmtui.vmm.opened import RAW, OpenDisk, Opened, OpenShare
+from vmtui.vmm.ports import VSOCK, Ports
 
 ERRORS_BYTES = 256 << 10  # of what back-ends say
 CONTROL = "control.sock"
@@ -53,11 +55,15 @@ class Monitor:
         self._log_read = -1
         self._ending: dict[str, Any] | None = None
         self._control: socket.socket | None = None
+        self._vsock: socket.socket | None = None
+        self._ports = Ports(self._loop, config.run, config.sockets)
 
     def run(self) -> NoReturn:
         """Never returns: exits 0, 1 if the machine could not be started."""
         try:
             self._control = opening.listen(os.path.join(self._config.sockets, CONTROL))
+            if self._config.vsock_cid is not None:
+                self._vsock = opening.listen(os.path.join(self._config.sockets, VSOCK))
             self._start()
         except (OSError, ValueError, BootError) as error:
             self._finish({"cause": "FAILED", "code": 1, "reason": _said(error)})
@@ -77,7 +83,7 @@ class Monitor:
         if pid == 0:
             ours.close()
             os.close(log_read)
-            serve(self._config, opened, Ends(theirs, self._control, log_write))
+            serve(self._config, opened, Ends(theirs, self._control, log_write, self._vsock))
         theirs.close()
         os.close(log_write)
         opened.close()
@@ -178,6 +184,8 @@ class Monitor:
                 self._resize(back_end, size)
             case "tap":
                 self._give_tap(message.get("index"))
+            case "vsock":
+                self._give_stream(message.get("port"), message.get("id"))
             case "ended" | "failed":
                 self._ending = message
 
@@ -189,6 +197,8 @@ class Monitor:
             storage.resize(size_bytes)
         except OSError as error:
             self._say(str(error))
+            return
+        self._give({"give": "size", "name": storage.name, "size_bytes": size_bytes})
 
     def _give_tap(self, index: object) -> None:
         """Anew, by the name that the VM was given: it was deleted and made again."""
@@ -206,7 +216,18 @@ class Monitor:
         with connection:
             self._give({"give": "back-end", "name": name, "clean": clean}, connection.fileno())
 
-    def _give(self, message: dict[str, Any], fd: int) -> None:
+    def _give_stream(self, port: object, number: object) -> None:
+        if type(number) is not int:
+            return
+        message = {"give": "vsock", "id": number, "port": port}
+        connected = self._ports.connect(port)
+        if connected is None:
+            self._give({**message, "refused": True}, None)
+            return
+        with connected:
+            self._give(message, connected.fileno())
+
+    def _give(self, message: dict[str, Any], fd: int | None = None) -> None:
         if self._channel is not None:
             with suppress(OSError):  # it ends, and we shall hear of it
                 self._channel.send(message, fd)
@@ -219,6 +240,7 @@ class Monitor:
         os.close(self._pidfd)
         while self._copy_log():
             pass
+        self._ports.drain()
         assert self._channel is not None
         while self._ending is None and self._received_more():
             pass
@@ -262,6 +284,7 @@ class Monitor:
         for back_end in self._back_ends.values():
             back_end.close()
         self._log.close()
+        self._ports.close()
         if failed:
             self._say(reason)
         run = self._config.run
@@ -273,8 +296,9 @@ class Monitor:
             "at": time.time(),
             "exits_total": exits if type(exits) is int else 0,
         }
-        with suppress(OSError):
-            os.unlink(os.path.join(self._config.sockets, CONTROL))
+        for name in (CONTROL, VSOCK):
+            with suppress(OSError):
+                os.unlink(os.path.join(self._config.sockets, name))
         note(run, "exit", json.dumps(noted))
         script = os.path.join(run, "reap")
         if os.path.exists(script) and (not failed or os.path.exists(os.path.join(run, "started"))):

@@ -49,6 +49,16 @@ class Opened(NamedTuple):
     cards: tuple[OpenCard, ...]
     shares: tuple[OpenShare, ...]
 
+    def fds(self) -> set[int]:
+        """All of them."""
+        found = {boot.fd for boot in (self.kernel, self.initrd) if boot is not None}
+        for disk in self.disks:
+            found |= {disk.image.fd} if disk.image is not None else set()
+            found |= {disk.connection.fileno()} if disk.connection is not None else set()
+        for card in self.cards:
+            found |= {card.tap.fd} if card.vhost_fd is None else {card.tap.fd, card.vhost_fd}
+        return found | {share.connection.fileno() for share in self.shares}
+
     def close(self) -> None:
         """This process's descriptors; another's stay open, and the locks with them."""
         for boot in (self.kernel, self.initrd):
