@@ -81,6 +81,9 @@ class Inside:
         if ends.vsock is not None:
             self._add_vsock(ends.vsock)
         self.machine.load(opened.kernel, completed(config.cmdline), opened.initrd)
+        for boot in (opened.kernel, opened.initrd):
+            if boot is not None:
+                os.close(boot.fd)
         self.control = Control(self.main, ends.control, self._calls(), self.terminal)
         self.machine.events = self.control.broadcast
         self.main.watch(ends.channel.fd, self._told)
