@@ -18,7 +18,7 @@ from vmtui.host.files import read_tail
 from vmtui.host.process import ProcessId, boot_id, tail
 
 LAST_LINES = 3
-POWERED_OFF, WAS_KILLED = "POWERED_OFF", "KILLED"  # vmtui/vmm/machine.py, Cause
+BY_ITSELF, WAS_KILLED = frozenset({"POWERED_OFF", "RESET"}), "KILLED"  # vmtui/vmm/machine.py, Cause
 COMMAND_EXITED = re.compile(rb"vmtui: command exited with (\d{1,3})\b")  # our init says it on its console as well
 
 
@@ -60,7 +60,7 @@ def ending(folder: Path, process: ProcessId) -> Exit:
     if noted is None:
         reason = "the host restarted while it ran" if process.boot != boot_id() else "its process vanished"
         return Exit(code=KILLED, reason=reason, at=files.time_of(run, PROCESS))
-    if noted.cause == POWERED_OFF and (reported := _reported(folder)) is not None:
+    if noted.cause in BY_ITSELF and (reported := _reported(folder)) is not None:
         return Exit(code=reported, reason=f"command exited with {reported}", at=files.time_of(run, EXIT, STATUS))
     reason = tail(noted.reason.encode()) or noted.cause.lower()
     if noted.cause == WAS_KILLED and casualty.of_memory(process):

@@ -1,0 +1,65 @@
+"""Which backend `auto` takes: one that works, and that has a part for all that the spec asks for."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from vmtui.backends.fake.backend import FakeVmBackend
+from vmtui.core.backend import Backend, Context, Probe
+from vmtui.core.errors import MissingCapability
+from vmtui.core.resource import Kind, Problem, Ref
+from vmtui.core.specs import VmSpec
+from vmtui.engine import selection
+from vmtui.engine.registry import Registry
+from vmtui.host.paths import Paths
+from vmtui.profile.schema import Declared
+
+
+class Picky(FakeVmBackend):
+    name = "picky"
+    priority: ClassVar[int] = 20
+    works: ClassVar[bool] = True
+
+    def unsuitable(self, spec: VmSpec) -> str | None:
+        return "picky has no firmware" if spec.kernel is None else None
+
+    async def probe(self) -> Probe:
+        problem = Problem(code="no", message="it does not work", hint="")
+        return Probe(backend=self.name, kind=self.kind, usable=self.works, summary="", problems=(problem,))
+
+
+class Broken(Picky):
+    works = False
+
+
+class Plain(FakeVmBackend):
+    name = "plain"
+    priority: ClassVar[int] = 10
+
+
+class Chosen(Registry):
+    def __init__(self, context: Context, *kinds: type[Backend[VmSpec]]) -> None:
+        super().__init__(context)
+        self._kinds = kinds
+
+    def every(self, kind: Kind) -> tuple[Backend[VmSpec], ...]:
+        return tuple(made(self.context) for made in self._kinds)
+
+
+async def choose(paths: Paths, spec: VmSpec, *kinds: type[Backend[VmSpec]]) -> str:
+    registry = Chosen(Context(paths=paths, workspace="w"), *kinds)
+    item = Declared(ref=Ref("dev", Kind.VM, "guest"), spec=spec)
+    return await selection.choose(registry, item, None, None)
+
+
+async def test_the_best_that_suits(paths: Paths) -> None:
+    assert await choose(paths, VmSpec(kernel="/k"), Plain, Picky) == "picky"
+    assert await choose(paths, VmSpec(disks=("a",)), Plain, Picky) == "plain"
+    assert await choose(paths, VmSpec(kernel="/k"), Plain, Broken) == "plain"
+
+
+async def test_without_any_the_reasons_are_told(paths: Paths) -> None:
+    with pytest.raises(MissingCapability, match="no backend for kind vm is usable; picky has no firmware"):
+        await choose(paths, VmSpec(disks=("a",)), Picky, Broken)
