@@ -25,12 +25,14 @@ from vmtui.guests import run as run_files
 from vmtui.guests.agent import Bracket
 from vmtui.host.process import ProcessId, boot_id
 
-FRESH = Path(kernel.__file__).with_name("guest") / "fresh.S"
+GUEST = Path(kernel.__file__).with_name("guest")
 PROOF = Path(state.__file__).with_name("guest") / "proof.S"
 
 
 @pytest.mark.parametrize(
-    ("source", "made"), [(FRESH, binaries.FRESH), (PROOF, proving.proof())], ids=["fresh", "proof"]
+    ("source", "made"),
+    [(GUEST / "fresh.S", binaries.FRESH), (GUEST / "vsock.S", binaries.VSOCK), (PROOF, proving.proof())],
+    ids=["fresh", "vsock", "proof"],
 )
 def test_the_binaries_are_what_the_sources_say(source: Path, made: bytes, tmp_path: Path) -> None:
     if shutil.which("as") is None or shutil.which("ld") is None:
