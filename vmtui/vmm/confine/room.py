@@ -54,6 +54,7 @@ def build(shares: tuple[Share, ...], *, uid: int | None, processes: bool) -> tup
             first = next((tree for tree in trees if tree.share.writable), trees[0])
             identity = first.status.st_uid, first.status.st_gid
     calls.mount("room", BASE, "tmpfs", QUIET, "mode=755,size=1m")
+    os.umask(0o022)  # whoever it becomes passes through the folders that are made here
     if processes:
         os.mkdir(f"{BASE}/proc")
         calls.mount("proc", f"{BASE}/proc", "proc", QUIET)
