@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.contract import test_contract_oci, test_qemu, test_tap
+from tests.contract import test_contract_oci, test_kvm, test_qemu, test_tap
 from tests.integration.conftest import busybox, layer_cache, yard
 from tests.integration.test_oci_confinement import (
     test_memory_is_limited,
@@ -20,6 +20,7 @@ from tests.integration.test_oci_confinement import (
     test_the_processor_is_limited,
 )
 from vmtui.backends.oci.options import OciOptions
+from vmtui.backends.qemu.options import QemuOptions
 from vmtui.core.backend import Probe
 
 __all__ = [
@@ -74,6 +75,9 @@ class TestTap(Here, test_tap.TestTap):
 class QemuSubject(test_qemu.QemuSubject):
     boot_s = 60.0
 
+    def options(self) -> QemuOptions:
+        return QemuOptions(accel="kvm")
+
 
 class TestQemu(Here, test_qemu.TestQemu):
     subject = QemuSubject()
@@ -82,3 +86,15 @@ class TestQemu(Here, test_qemu.TestQemu):
     def test_it_takes_kvm(self, probed: Probe) -> None:
         assert probed.usable
         assert "kvm" in f"{probed.summary} {probed.facts}".lower()
+
+
+class KvmSubject(test_kvm.KvmSubject):
+    boot_s = 60.0
+
+
+class TestKvm(Here, test_kvm.TestKvm):
+    subject = KvmSubject()
+    kept = frozenset({PROBE, LIFE, "test_it_ends_by_itself"})
+
+    def test_it_runs_here(self, probed: Probe) -> None:
+        assert probed.usable, probed
