@@ -58,10 +58,12 @@ class Control:
             self._loop.watch(self._listener.fileno(), self._accept)
 
     def broadcast(self, event: str, more: dict[str, Any]) -> None:
-        """Tell everybody. From any thread."""
-        self._loop.call(lambda: self._tell_all(encode({"event": event, **more})))
+        """Tell everybody, soon. From any thread."""
+        self._loop.call(lambda: self.tell(event, more))
 
-    def _tell_all(self, line: bytes) -> None:
+    def tell(self, event: str, more: dict[str, Any]) -> None:
+        """At once: there may be no later. In the loop's thread."""
+        line = encode({"event": event, **more})
         for client in list(self._clients.values()):
             self._send(client, line)
 

@@ -306,7 +306,7 @@ class Inside:
         self.terminal.flush()
         if ending.cause in (Cause.PANIC, Cause.RESET, Cause.FAULT) and (panic := self.terminal.last_panic()):
             ending = Ending(Cause.PANIC, panic)
-        self.control.broadcast("shutdown", {"reason": ending.reason, "code": ending.code})
+        self.control.tell("shutdown", {"reason": ending.reason, "code": ending.code})
         metrics = self.machine.metrics()
         self.machine.close()
         self.terminal.close()

@@ -47,7 +47,7 @@ class Monitor:
         self._errors = os.open(
             os.path.join(config.run, "errors"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
-        self._log = Log(config.log)
+        self._log: Log | None = None
         self._back_ends: dict[str, BackEnd] = {}
         self._channel: Channel | None = None
         self._pid = 0
@@ -61,6 +61,7 @@ class Monitor:
     def run(self) -> NoReturn:
         """Never returns: exits 0, 1 if the machine could not be started."""
         try:
+            self._log = Log(self._config.log)
             self._control = opening.listen(os.path.join(self._config.sockets, CONTROL))
             if self._config.vsock_cid is not None:
                 self._vsock = opening.listen(os.path.join(self._config.sockets, VSOCK))
@@ -88,7 +89,12 @@ class Monitor:
         os.close(log_write)
         opened.close()
         self._pid, self._pidfd, self._channel, self._log_read = pid, os.pidfd_open(pid), ours, log_read
-        note(self._config.run, "process", identity(pid))
+        try:
+            note(self._config.run, "process", identity(pid))
+        except OSError:  # a machine that nobody could find
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._loop.watch(log_read, self._log_ready)
         self._loop.watch(ours.fd, lambda _: self._told())
         self._loop.watch(self._pidfd, lambda _: self._has_ended())
@@ -156,6 +162,7 @@ class Monitor:
         if not data:
             self._loop.unwatch(self._log_read)
             return False
+        assert self._log is not None
         self._log.write(data)
         return True
 
@@ -190,7 +197,10 @@ class Monitor:
                 self._ending = message
 
     def _started(self, missing: list[str]) -> None:
-        note(self._config.run, "started", json.dumps({"walls_missing": missing}))
+        try:
+            note(self._config.run, "started", json.dumps({"walls_missing": missing}))
+        except OSError as error:  # it runs; whoever waits for the file gives up, and says so
+            self._say(_said(error))
 
     def _resize(self, storage: Storage, size_bytes: int) -> None:
         try:
@@ -283,7 +293,8 @@ class Monitor:
         failed = ending.get("say") == "failed" or ending.get("cause") == "FAILED"
         for back_end in self._back_ends.values():
             back_end.close()
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
         self._ports.close()
         if failed:
             self._say(reason)
@@ -299,15 +310,18 @@ class Monitor:
         for name in (CONTROL, VSOCK):
             with suppress(OSError):
                 os.unlink(os.path.join(self._config.sockets, name))
-        note(run, "exit", json.dumps(noted))
+        with suppress(OSError):  # a full disk: it has ended all the same
+            note(run, "exit", json.dumps(noted))
         script = os.path.join(run, "reap")
         if os.path.exists(script) and (not failed or os.path.exists(os.path.join(run, "started"))):
             os.execv("/bin/sh", ["/bin/sh", script])
         os._exit(int(failed))
 
     def _say(self, text: str) -> None:
-        if os.fstat(self._errors).st_size < ERRORS_BYTES:
-            os.write(self._errors, f"{text}\n".encode())
+        """Whoever reads RUN/errors. What finds no room is lost, as is what comes after too much."""
+        with suppress(OSError):
+            if os.fstat(self._errors).st_size < ERRORS_BYTES:
+                os.write(self._errors, f"{text}\n".encode(errors="backslashreplace"))
 
     def _failed(self, name: str, error: BaseException) -> None:
         self._say(f"{name}: {type(error).__name__}: {error}")

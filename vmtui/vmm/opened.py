@@ -6,7 +6,7 @@ import os
 import socket
 from typing import NamedTuple
 
-from vmtui.vmm.boot.source import BootFile
+from vmtui.vmm.boot.source import BootError, BootFile
 from vmtui.vmm.config import Config, Disk, Net
 from vmtui.vmm.devices.blk.image import Image
 from vmtui.vmm.devices.net.tap import Tap, open_tap
@@ -78,8 +78,17 @@ class Opened(NamedTuple):
 
 
 def boot_file(path: str) -> BootFile:
-    """Raises OSError, BootError."""
-    return BootFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), path)
+    """Raises BootError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise BootError(f"{path}: {why}", f"see what is there: ls -l {os.path.dirname(path)}") from None
+    try:
+        return BootFile(fd, path)
+    except BootError:
+        os.close(fd)
+        raise
 
 
 def open_cards(config: Config) -> tuple[OpenCard, ...]:
