@@ -12,7 +12,7 @@ _vmtui() {
   fi
   case $verb in
     ls) options="--help --profile-name --kind --plain --json"; words="" ;;
-    inspect) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    inspect) options="--help --exits --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     start) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     stop) options="--help --grace --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     restart) options="--help --grace --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;

@@ -46,6 +46,7 @@ complete -c vmtui -n '__fish_seen_subcommand_from ls' -l plain -d 'only the name
 complete -c vmtui -n '__fish_seen_subcommand_from ls' -l json -d 'one JSON document on stdout'
 complete -c vmtui -n '__fish_seen_subcommand_from inspect' -a '(vmtui ls --plain 2>/dev/null)'
 complete -c vmtui -n '__fish_seen_subcommand_from inspect' -s h -l help -d 'show this help message and exit'
+complete -c vmtui -n '__fish_seen_subcommand_from inspect' -l exits -d 'what a VM on backend kvm left its guest for, and how often'
 complete -c vmtui -n '__fish_seen_subcommand_from inspect' -l json -d 'one JSON document on stdout'
 complete -c vmtui -n '__fish_seen_subcommand_from start' -a '(vmtui ls --plain 2>/dev/null)'
 complete -c vmtui -n '__fish_seen_subcommand_from start' -s h -l help -d 'show this help message and exit'

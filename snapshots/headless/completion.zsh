@@ -31,7 +31,7 @@ _vmtui() {
   fi
   case $words[2] in
     ls) options=(--help --profile-name --kind --plain --json); names=(kind:network kind:disk kind:vm kind:container kind:sandbox state:absent state:available state:stopped state:running state:paused state:exited state:broken state:problem profile: name: backend: address: label:) ;;
-    inspect) options=(--help --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
+    inspect) options=(--help --exits --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     start) options=(--help --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     stop) options=(--help --grace --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     restart) options=(--help --grace --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;

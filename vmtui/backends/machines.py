@@ -66,11 +66,8 @@ class MachineBackend(Backend[VmSpec]):
         seen = self._state(folder)
         facts = seen.launch.facts() if seen.launch else ()
         phase, problems = seen.phase, seen.problems
-        if (
-            phase in UP
-            and (folder / files.RUN / files.STARTED).exists()
-            and not self._socket(ref, self.control).exists()
-        ):
+        runs = phase in UP and seen.process is not None and seen.process.alive
+        if runs and (folder / files.RUN / files.STARTED).exists() and not self._socket(ref, self.control).exists():
             gone = "it runs, but its sockets are gone: nobody can reach it"
             phase, problems = Phase.BROKEN, (Problem(code="no-sockets", message=gone, hint=f"vmtui rm {ref}"),)
         return Status(

@@ -183,7 +183,7 @@ class KvmBackend(MachineBackend):
         devices = [counters for name, counters in metrics["devices"].items() if name.startswith("blk")]
         if not devices or not all("read_bytes" in counters for counters in devices):
             return sample  # a back-end carries them, and counts for itself
-        read, written = (sum(counters[key] for counters in devices) for key in ("read_bytes", "written_bytes"))
+        read, written = (sum(counters[key] for counters in devices) for key in ("read_bytes", "write_bytes"))
         return msgspec.structs.replace(sample, block_read_bytes=read, block_write_bytes=written)
 
 

@@ -91,4 +91,4 @@ def _vanished(folder: Path, process: ProcessId) -> Problem:
     last = [tail(line) for line in read_tail(folder / LOG, LAST_LINES) if line.strip()]
     shown = f"; its last lines: {' | '.join(last)}" if last else ""
     message = f"its process vanished: {cause}{shown}"
-    return Problem(code="vanished", message=message, hint="remove it, and apply the profile again")
+    return Problem(code="vanished", message=message, hint=f"vmtui rm {'/'.join(folder.parts[-3:])}")
