@@ -99,7 +99,6 @@ class Vcpu:
         self._thread.start()
 
     def resume(self) -> None:
-        self._parked.clear()
         self._view[_IMMEDIATE_EXIT] = 0
         self._going.set()
 
@@ -142,16 +141,19 @@ class Vcpu:
             self._fd = -1
 
     def _main(self) -> None:
-        while not self._stopping:
-            if not self._going.is_set():
+        try:
+            while not self._stopping:
+                if self._going.is_set():
+                    self._enter()
+                    continue
                 self._parked.set()
                 self._going.wait()
-                continue
-            try:
-                self._enter()
-            except Exception as error:  # a fault of ours: the machine ends, and says why
-                self._ended(self.number, f"vCPU {self.number}: {type(error).__name__}: {error}")
-                return
+                self._parked.clear()  # by this thread alone: what it says is true until it has entered the guest
+        except Exception as error:  # a fault of ours: the machine ends, and says why
+            self._stopping = True
+            self._ended(self.number, f"{type(error).__name__}: {error}")
+        finally:
+            self._parked.set()  # who pauses one that has ended waits for nothing
 
     def _enter(self) -> None:
         """Run the guest until something asks for it to stop. Nothing here allocates more than it must: a hot path."""
