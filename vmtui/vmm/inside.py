@@ -214,6 +214,7 @@ class Inside:
             "lost": dict(self._lost),
             "faults": self._faults[-8:],
             "carried_by": {**cards, **disks},
+            "exits_at_boot": self._exits_at_boot,  # None: no init of ours has come up
         }
 
     def _metrics(self) -> dict[str, Any]:
@@ -268,7 +269,8 @@ class Inside:
         if message.get("give") == "vsock":
             reply = self._asked.pop(int(message["id"]))
             reply(None if fd is None else socket.socket(fileno=fd))
-            if fd is not None and message["port"] == STATUS_PORT:
+            if fd is not None and message["port"] == STATUS_PORT and self._exits_at_boot is None:
+                self._exits_at_boot = self.machine.metrics()["exits_total"]
                 self.control.broadcast("ready", {})
             return
         if message.get("give") == "size":
