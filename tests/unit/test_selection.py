@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from vmtui.backends.fake.backend import FakeVmBackend
@@ -12,6 +13,7 @@ from vmtui.core.errors import MissingCapability
 from vmtui.core.resource import Kind, Problem, Ref
 from vmtui.core.specs import VmSpec
 from vmtui.engine import selection
+from vmtui.engine.plan import Change, Plan
 from vmtui.engine.registry import Registry
 from vmtui.host.paths import Paths
 from vmtui.profile.schema import Declared
@@ -47,6 +49,9 @@ class Chosen(Registry):
     def every(self, kind: Kind) -> tuple[Backend[VmSpec], ...]:
         return tuple(made(self.context) for made in self._kinds)
 
+    def get(self, kind: Kind, name: str) -> Backend[VmSpec]:
+        return next(backend for backend in self.every(kind) if backend.name == name)
+
 
 async def choose(paths: Paths, spec: VmSpec, *kinds: type[Backend[VmSpec]]) -> str:
     registry = Chosen(Context(paths=paths, workspace="w"), *kinds)
@@ -58,6 +63,22 @@ async def test_the_best_that_suits(paths: Paths) -> None:
     assert await choose(paths, VmSpec(kernel="/k"), Plain, Picky) == "picky"
     assert await choose(paths, VmSpec(disks=("a",)), Plain, Picky) == "plain"
     assert await choose(paths, VmSpec(kernel="/k"), Plain, Broken) == "plain"
+
+
+async def passed_over(paths: Paths, spec: VmSpec, *kinds: type[Backend[VmSpec]]) -> list[str]:
+    registry = Chosen(Context(paths=paths, workspace="w"), *kinds)
+    item = Declared(ref=Ref("dev", Kind.VM, "guest"), spec=spec)
+    want = await selection.desired(registry, item, None, None)
+    plan = Plan(profile="dev", changes=(Change(ref=item.ref, action="create", reason="it is new", desired=want),))
+    return [note for _, note in await selection.passed_over(registry, plan, {item.ref: item})]
+
+
+async def test_who_is_passed_over_is_told_why(paths: Paths) -> None:
+    disk = VmSpec(disks=("a",))
+    assert await passed_over(paths, disk, Plain, Picky) == ["backend plain, since picky has no firmware"]
+    assert await passed_over(paths, disk, Plain, Broken) == []
+    assert await passed_over(paths, VmSpec(kernel="/k"), Plain, Picky) == []
+    assert await passed_over(paths, msgspec.structs.replace(disk, backend="plain"), Plain, Picky) == []
 
 
 async def test_without_any_the_reasons_are_told(paths: Paths) -> None:

@@ -52,6 +52,21 @@ async def choose(registry: Registry, item: Declared, was: Applied | None, seen: 
     raise MissingCapability(f"no backend for kind {kind} is usable{others}", hint="vmtui doctor")
 
 
+async def passed_over(registry: Registry, plan: Plan, declared: Mapping[Ref, Declared]) -> list[tuple[Ref, str]]:
+    """Of what `auto` makes: why a backend that works here and ranks higher does not get it."""
+    notes = []
+    for change in plan.changes:
+        want = change.desired
+        if change.action not in NEW or want is None or declared[want.ref].spec.backend != AUTO:
+            continue
+        rank = registry.get(want.ref.kind, want.backend).priority
+        for backend in registry.every(want.ref.kind):
+            why = backend.unsuitable(want.spec) if backend.priority > rank else None
+            if why is not None and (await backend.probe()).usable:
+                notes.append((want.ref, f"backend {want.backend}, since {why}"))
+    return notes
+
+
 async def preflight(registry: Registry, plan: Plan, declared: Mapping[Ref, Declared]) -> None:
     """Ask the backends whether what is new can be made. Raises the first problem as an error."""
     coming = [change.desired for change in plan.changes if change.action in NEW and change.desired is not None]

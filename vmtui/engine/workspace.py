@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+import msgspec
+
 from vmtui.core.backend import (
     Backend,
     CountsExits,
@@ -205,10 +207,11 @@ class Workspace:
             prune=prune and not only,
             path=str(profile.path),
         )
-        if check:
-            with trace.doing(f"plan {profile.name}", reads=True):
+        with trace.doing(f"plan {profile.name}", reads=True):
+            notes = await selection.passed_over(self.registry, plan, declared)
+            if check:
                 await selection.preflight(self.registry, plan, declared)
-        return plan
+        return msgspec.structs.replace(plan, notes=(*plan.notes, *notes))
 
     def _named(self, profile: str, texts: Sequence[str], known: Collection[Ref]) -> set[Ref]:
         found = set()
