@@ -53,8 +53,8 @@ class VirtioFunction(Function):
         self.device = device
         self.queues = tuple(Queue(size) for size in device.queue_sizes)
         self.kicks = tuple(EventFd() for _ in self.queues)
-        self.status = 0
         self.needs_reset = ""  # why, while it does
+        self._status = 0  # what the driver wrote
         self._memory = memory
         self._tell_failed, self._tell_activated = failed, activated
         self._msix = Msix(vm, len(self.queues) + 1)
@@ -112,6 +112,11 @@ class VirtioFunction(Function):
         if data <= offset < data + 4 and (addressed := self._addressed()) is not None:
             self.space[data : data + addressed[1]] = self.bar_read(*addressed).to_bytes(addressed[1], "little")
         return super().read(offset, size)
+
+    @property
+    def status(self) -> int:
+        """What the driver reads (2.1)."""
+        return self._status | (NEEDS_RESET if self.needs_reset else 0)
 
     # The BAR
 
@@ -172,7 +177,7 @@ class VirtioFunction(Function):
                 self._offered_select = value
             case 8, 4:
                 self._accepted_select = value
-            case 12, 4 if not self.status & FEATURES_OK and self._accepted_select < 2:
+            case 12, 4 if not self._status & FEATURES_OK and self._accepted_select < 2:
                 shift = 32 * self._accepted_select
                 self._accepted = self._accepted & ~(0xFFFFFFFF << shift) | value << shift
             case 16, 2:
@@ -194,7 +199,7 @@ class VirtioFunction(Function):
         match offset, size:
             case 24, 2:
                 queue.size = value
-            case 28, 2 if value == 1:
+            case 28, 2 if value == 1 and not self._status & DRIVER_OK:  # 3.1.1: the device was handed all by then
                 queue.enabled = True
             case 32 | 36, 4:
                 queue.desc_addr = _half(queue.desc_addr, offset == 36, value)
@@ -213,14 +218,16 @@ class VirtioFunction(Function):
         if value == 0:
             self.reset()
             return
-        before = self.status
-        value &= ~NEEDS_RESET
+        before = self._status
+        value = value & ~NEEDS_RESET | before  # 2.1.1: no driver clears a bit
         # 2.2.2: what was not offered is refused, and so is a driver of before version 1
         acceptable = not self._accepted & ~self._offered and self._accepted & VERSION_1
         if not before & FEATURES_OK and not acceptable:
             value &= ~FEATURES_OK
-        self.status = value | before & NEEDS_RESET
-        if value & DRIVER_OK and not before & DRIVER_OK and value & FEATURES_OK:
+        if not value & FEATURES_OK:
+            value &= ~DRIVER_OK  # 3.1.1: that comes first
+        self._status = value
+        if value & DRIVER_OK and not before & DRIVER_OK:
             self._activate()
 
     def _activate(self) -> None:
@@ -249,7 +256,7 @@ class VirtioFunction(Function):
     def config_changed(self) -> None:
         """Tell the driver that the device's configuration is another. From any thread."""
         self._generation = (self._generation + 1) & 0xFF
-        if self.status & DRIVER_OK:
+        if self._status & DRIVER_OK:
             self._msix.event(self._config_vector).signal()
 
     def _failed(self, session: int, reason: str) -> None:
@@ -257,7 +264,6 @@ class VirtioFunction(Function):
         if session != self._session or self.needs_reset:
             return
         self.needs_reset = reason
-        self.status |= NEEDS_RESET
         self._msix.event(self._config_vector).signal()
         self._tell_failed(self.device.name, reason)
 
@@ -266,7 +272,7 @@ class VirtioFunction(Function):
         with self.lock:
             self._session += 1
             self.device.reset()
-            self.status = 0
+            self._status = 0
             self.needs_reset = ""
             self._accepted = 0
             self._offered_select = self._accepted_select = self._selected = 0
