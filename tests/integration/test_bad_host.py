@@ -27,6 +27,7 @@ from tests.support.refusals import (
     check,
     traces,
 )
+from tests.support.wat import SLEEP
 
 pytestmark = pytest.mark.real
 
@@ -94,7 +95,7 @@ def full(which: str, size: int) -> Prepare:
     """A directory of the workspace on a file system of `size` KiB."""
 
     def prepare(place: Place) -> AbstractContextManager[object]:
-        file("module.wat", '(module (func (export "_start") (loop br 0)))')(place)
+        file("module.wat", SLEEP)(place)
         if which == "cache":
             place.environment["XDG_CACHE_HOME"] = str(place.root / "c")
             return small_file_system(place.root / "c" / "vmtui", size << 10)
@@ -306,7 +307,7 @@ def test_a_damaged_identity_is_never_replaced(place: Place) -> None:
 @pytest.mark.parametrize("data", [b"", b'{"mark":"\\u001b[2J"}'], ids=["empty", "foreign"])
 def test_a_damaged_record(place: Place, profile: str, left: int, data: bytes) -> None:
     """It shows, and the next run makes the resource anew; but never a disk, which is data."""
-    file("module.wat", '(module (func (export "_start") (loop br 0)))')(place)
+    file("module.wat", SLEEP)(place)
     up(place, profile)
     record = next(place.paths.state.glob("resources/bad/*/*/record.json"))
     record.write_bytes(data)
