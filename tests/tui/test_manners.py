@@ -224,7 +224,7 @@ async def test_an_empty_workspace_is_kept_current_and_can_be_read(paths: Paths) 
     async with panel_of(workspace, size=(80, 24)) as (app, pilot):
         await app.feed.measure()
         assert "…" not in shown(app)
-        assert "⏎ Demo profile" in footer(app)
+        await until(pilot, lambda: "⏎ Demo profile" in footer(app))
         assert "Edit" not in footer(app)
         await workspace_of(paths)
         app.feed.rescan()
@@ -248,7 +248,7 @@ async def test_a_heading_says_that_it_is_none(workspace: Workspace) -> None:
     async with panel_of(workspace) as (app, pilot):
         await pilot.press("g")
         assert "Detail" not in footer(app)
-        assert "⏎ Fold" in footer(app)
+        await until(pilot, lambda: "⏎ Fold" in footer(app))
         for key in ("r", "x", "l", "c", "s", "y", "e", "ctrl+d"):
             app.notices.clear()
             await pilot.press(key)

@@ -44,7 +44,7 @@ def phase(app: Panel, ref: Ref) -> Phase:
 
 
 async def test_everything_is_listed_with_sign_and_word(workspace: Workspace) -> None:
-    async with panel_of(workspace) as (app, _):
+    async with panel_of(workspace) as (app, pilot):
         text = shown(app)
         assert "dev  5, 5 up" in text
         for name in ("web", "data", "lab", "hello", "guest"):
@@ -52,7 +52,7 @@ async def test_everything_is_listed_with_sign_and_word(workspace: Workspace) -> 
         assert "● running" in text
         assert "◆ available" in text
         assert "http://127.0.0.1:8088/" in text
-        assert "Stop" in footer(app)
+        await until(pilot, lambda: "Stop" in footer(app))
         assert "Start" not in footer(app).replace("Restart", "")
 
 
@@ -228,9 +228,9 @@ async def test_a_failure_is_a_dialog_with_the_next_step(paths: Paths) -> None:
 
 async def test_an_empty_workspace_says_which_key_helps(paths: Paths) -> None:
     workspace = open_fakes(paths)
-    async with panel_of(workspace) as (app, _):
+    async with panel_of(workspace) as (app, pilot):
         assert "enter  bring up the demo profile" in shown(app)
-        assert "D Demo" in footer(app)
+        await until(pilot, lambda: "D Demo" in footer(app))
     await workspace.aclose()
 
 

@@ -118,7 +118,7 @@ async def test_the_plan_is_shown_as_a_difference_and_applied(stage: Stage) -> No
         assert "+ network/lab (fake)  create: it is new" in text
         assert "+ image = oci:/" in text
         assert "dev: 4 to create" in text
-        assert "Apply" in footer(app)
+        await until(pilot, lambda: "Apply" in footer(app))
         await pilot.press("a")
         await dialog(pilot, app, Review)
         assert "dev: 4 to create" in shown(app)
