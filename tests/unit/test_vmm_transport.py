@@ -263,7 +263,7 @@ ACCESS = st.tuples(st.booleans(), st.integers(0, 0xFFFF), st.sampled_from((1, 2,
 FIELD = st.tuples(st.booleans(), st.integers(COMMON, COMMON + 63), st.sampled_from((1, 2, 4, 8)), st.integers(0, 300))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(ACCESS | FIELD, max_size=60))
 def test_no_access_raises(accesses: list[tuple[bool, int, int, int]]) -> None:
     bus = Bus()

@@ -37,27 +37,31 @@ class Routing:
         self._vm_fd = vm_fd
         self._fixed = _fixed()
         self._messages: dict[int, tuple[int, int]] = {}
-        self._free: list[int] = []
         self._next = kvm.IOAPIC_PINS
         self._lock = threading.Lock()
 
     def allocate(self) -> int:
         """A GSI for one message. Raises OSError (ENOSPC)."""
         with self._lock:
-            if self._free:
-                return self._free.pop()
             if self._next >= kvm.IOAPIC_PINS + MAX_MSI_ROUTES:
                 raise OSError(28, "no GSI is left for another MSI-X vector")
             self._next += 1
             return self._next - 1
 
     def set_message(self, gsi: int, address: int, data: int) -> None:
-        """Lead `gsi` to a message. The same again costs nothing. Raises OSError."""
+        """Lead `gsi` to a message. The same again costs nothing. Raises OSError: it leads where it did before."""
         with self._lock:
-            if self._messages.get(gsi) == (address, data):
+            before = self._messages.get(gsi)
+            if before == (address, data):
                 return
             self._messages[gsi] = (address, data)
-            self._give()
+            try:
+                self._give()
+            except OSError:
+                del self._messages[gsi]  # else it would spoil every other one's table
+                if before is not None:
+                    self._messages[gsi] = before
+                raise
 
     def _give(self) -> None:
         entries = [self._fixed]
