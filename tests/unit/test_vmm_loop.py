@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from vmtui.vmm.eventfd import EventFd
-from vmtui.vmm.loop import Loop
+from vmtui.vmm.loop import EPOLLIN, EPOLLOUT, Loop
 
 
 class Watched:
@@ -105,3 +108,104 @@ def test_timers_run_in_their_order(watched: Watched) -> None:
     watched.loop.start()
     assert done.wait(5.0)
     assert ran == [1, 2, 3]
+
+
+def test_a_call_or_a_timer_that_raises_ends_nothing(watched: Watched) -> None:
+    def fail() -> None:
+        raise ValueError("bad")
+
+    done = threading.Event()
+    watched.loop.call(fail)
+    watched.loop.after(0.001, fail)
+    watched.loop.after(0.01, done.set)
+    watched.loop.start()
+    assert done.wait(5.0)
+    assert [str(error) for _, error in watched.failures] == ["bad", "bad"]
+
+
+def test_what_is_not_watched_is_not_called(watched: Watched) -> None:
+    """Not even if it was ready already, beside what took its watch away."""
+    events = [EventFd() for _ in range(4)]
+    ran: list[int] = []
+
+    def hear(number: int, _: int) -> None:
+        ran.append(number)
+        for event in events:
+            watched.loop.unwatch(event.fd)
+
+    for number, event in enumerate(events):
+        watched.loop.watch(event.fd, partial(hear, number))
+        event.signal()
+    watched.loop.turn(0)
+    watched.loop.turn(0)
+    assert len(ran) == 1
+    for event in events:
+        watched.loop.unwatch(event.fd)
+        event.close()
+
+
+def test_a_watch_that_cannot_be_leaves_nothing(watched: Watched, tmp_path: Path) -> None:
+    """A regular file cannot be waited for; its number may be a socket's next."""
+    file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    with pytest.raises(PermissionError):
+        watched.loop.watch(file, lambda _: None)
+    event = EventFd()
+    heard: list[int] = []
+    os.dup2(event.fd, file)
+    watched.loop.watch(file, heard.append)
+    event.signal()
+    watched.loop.turn(1.0)
+    assert heard == [EPOLLIN]
+    watched.loop.unwatch(file)
+    os.close(file)
+    event.close()
+
+
+def test_a_watch_again_changes_what_is_waited_for(watched: Watched) -> None:
+    heard: list[str] = []
+    ours, theirs = socket.socketpair()
+    watched.loop.watch(ours.fileno(), lambda _: heard.append("in"))
+    watched.loop.turn(0)
+    watched.loop.watch(ours.fileno(), lambda _: heard.append("out"), EPOLLOUT)
+    watched.loop.turn(0)
+    assert heard == ["out"]
+    watched.loop.unwatch(ours.fileno())
+    watched.loop.turn(0)
+    assert heard == ["out"]
+    ours.close()
+    theirs.close()
+
+
+def test_calls_come_in_their_order_from_any_thread(watched: Watched) -> None:
+    ran: list[tuple[int, int]] = []
+
+    def send(thread: int) -> None:
+        for number in range(200):
+            watched.loop.call(partial(ran.append, (thread, number)))
+
+    threads = [threading.Thread(target=send, args=(thread,)) for thread in range(4)]
+    watched.loop.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert watched.loop.do(lambda: None, 5.0)
+    assert len(ran) == 800
+    for own in range(4):
+        assert [number for sender, number in ran if sender == own] == list(range(200))
+
+
+def test_a_call_that_calls_again_does_not_hold_up_what_is_watched(watched: Watched) -> None:
+    event, heard = EventFd(), threading.Event()
+
+    def again() -> None:
+        if not heard.is_set():
+            watched.loop.call(again)
+
+    watched.loop.watch(event.fd, lambda _: heard.set())
+    watched.loop.call(again)
+    watched.loop.start()
+    event.signal()
+    assert heard.wait(5.0)
+    watched.loop.unwatch(event.fd)
+    event.close()

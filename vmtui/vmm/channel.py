@@ -31,7 +31,7 @@ class Channel:
             data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, 1)
         except ConnectionError:
             return None
-        if not data:
+        if not data and not fds:
             return None
         fd = fds[0] if fds else None
         try:

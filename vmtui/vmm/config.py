@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from vmtui.vmm.arch.x86_64.layout import MAX_CPUS
+
 
 class ConfigError(Exception):
     """The file does not say what it must. Whoever wrote it is at fault, not the user."""
@@ -70,10 +72,12 @@ def read(path: str) -> Config:
         data = file.read()
     try:
         plain = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     made = _struct(Config, plain, path)
     assert isinstance(made, Config)
+    if not 1 <= made.cpus <= MAX_CPUS:
+        raise ConfigError(f"{path}: cpus is {made.cpus}, not 1 to {MAX_CPUS}")
     return made
 
 
@@ -89,14 +93,19 @@ def _struct(kind: Any, plain: Any, where: str) -> Any:
 
 
 def _value(kind: Any, plain: Any, where: str) -> Any:
-    if get_origin(kind) is list and isinstance(plain, list):
+    if get_origin(kind) is list:
+        if not isinstance(plain, list):
+            raise ConfigError(f"{where} is {plain!r}, not a list")
         (inner,) = get_args(kind)
         return [_value(inner, item, f"{where}[{n}]") for n, item in enumerate(plain)]
-    if get_origin(kind) is dict and isinstance(plain, dict):
+    if get_origin(kind) is dict:
+        if not isinstance(plain, dict):
+            raise ConfigError(f"{where} is {plain!r}, not an object")
         return {str(key): _value(str, value, f"{where}.{key}") for key, value in plain.items()}
     if hasattr(kind, "_fields"):
         return _struct(kind, plain, where)
     plainly = get_args(kind) or (kind,)
     if type(plain) not in plainly:  # a bool is no int here
-        raise ConfigError(f"{where} is {plain!r}, not {' or '.join(t.__name__ for t in plainly)}")
+        wanted = " or ".join("null" if one is type(None) else one.__name__ for one in plainly)
+        raise ConfigError(f"{where} is {'null' if plain is None else repr(plain)}, not {wanted}")
     return plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 LOG_BYTES = 4 << 20
 
@@ -22,7 +23,8 @@ class Log:
     def write(self, data: bytes) -> None:
         try:
             if self._size + len(data) > LOG_BYTES:
-                os.rename(self._path, f"{self._path}.1")
+                with suppress(FileNotFoundError):  # somebody removed it, or it could not be begun anew the last time
+                    os.rename(self._path, f"{self._path}.1")
                 fresh = self._open()
                 os.close(self._fd)
                 self._fd, self._size = fresh, 0

@@ -38,14 +38,16 @@ class Loop:
         self._epoll.register(self._wake.fd, EPOLLIN)
 
     def watch(self, fd: int, callback: Callback, events: int = EPOLLIN) -> None:
-        """Call `callback(events)` while `fd` is ready, level-triggered. From any thread; again changes the events."""
+        """Call `callback(events)` while `fd` is ready, level-triggered. From any thread; again changes the events.
+
+        Raises OSError: it cannot be waited for; nothing has changed.
+        """
         with self._lock:
-            known = fd in self._watches
-            self._watches[fd] = callback
-            if known:
+            if fd in self._watches:
                 self._epoll.modify(fd, events)
             else:
                 self._epoll.register(fd, events)
+            self._watches[fd] = callback
 
     def unwatch(self, fd: int) -> None:
         """From any thread, before `fd` is closed. A callback that just runs may still be running after."""
