@@ -117,7 +117,7 @@ def test_a_guest_gets_an_address_and_serves_a_page(tmp_path: Path, network: str,
             assert answer.read() == b"a page of the guest\n"
         caller = vm.connect()
         carried = caller.call("info")["carried_by"]["net0"]
-        assert carried == ("vhost" if vhost == "on" else "in the VMM")
+        assert carried == ("vhost-net" if vhost == "on" else "the VMM (asked for)")
         # The TAP is made anew: the guest sees its link go and come, and is reached again.
         sh("ip", "link", "del", "vmtap")
         sh("ip", "tuntap", "add", "vmtap", "mode", "tap", "vnet_hdr")

@@ -1,4 +1,7 @@
-"""The machine's process, from its fork to its end: build, confine, run."""
+"""The machine's process, from its fork to its end: build, confine, run.
+
+Devices are imported where they are built, before the walls go up: a VM without disks pays for none.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,36 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from vmtui.vmm.arch.x86_64 import layout
-from vmtui.vmm.backends.storage import DURABLE
 from vmtui.vmm.boot.command_line import completed
 from vmtui.vmm.boot.source import BootError
 from vmtui.vmm.channel import Channel
 from vmtui.vmm.config import Config
 from vmtui.vmm.confine.enter import enter
 from vmtui.vmm.control import Control, Refused, integer
-from vmtui.vmm.devices.balloon import Balloon
-from vmtui.vmm.devices.blk.device import Blk
 from vmtui.vmm.devices.console import Console
-from vmtui.vmm.devices.fs import Fs
-from vmtui.vmm.devices.net.card import Card
-from vmtui.vmm.devices.net.device import Net
-from vmtui.vmm.devices.net.vhost import VhostNet
 from vmtui.vmm.devices.rng import Rng
 from vmtui.vmm.devices.serial import PORTS, Serial
-from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk
-from vmtui.vmm.devices.vhost_user.device import VhostUser
-from vmtui.vmm.devices.vsock.device import Vsock
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.machine import Cause, Ending, Machine
 from vmtui.vmm.memory import HUGE_PAGE, PAGE, GuestMemory
 from vmtui.vmm.opened import OpenCard, OpenDisk, Opened
 from vmtui.vmm.ports import LAST_RESERVED_PORT, STATUS_PORT
 from vmtui.vmm.terminal import Output, Terminal
+from vmtui.vmm.virtio.device import VirtioDevice
+
+if TYPE_CHECKING:
+    from vmtui.vmm.devices.balloon import Balloon
+    from vmtui.vmm.devices.blk.device import Blk
+    from vmtui.vmm.devices.net.card import Card
+    from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk
+    from vmtui.vmm.devices.vhost_user.device import VhostUser
 
 MOST_BYTES = 1 << 62
 MAX_BLK_QUEUES = 4
+HERE = "the VMM"
 
 
 class Ends(NamedTuple):
@@ -66,7 +68,10 @@ class Inside:
         self.main = Loop("main", self._loop_failed)
         self._loops: list[Loop] = []
         self._cards: list[Card] = []
-        self._disks: list[tuple[OpenDisk, Blk | VhostUserBlk]] = []
+        self._disks: list[str] = []  # by index
+        self._raw: dict[str, Blk] = {}
+        self._images: dict[str, VhostUserBlk] = {}
+        self._carried_by: dict[str, str] = {}
         self._backends: dict[str, VhostUser] = {}
         self._lost: dict[str, str] = {}
         self._faults: list[str] = []
@@ -98,48 +103,63 @@ class Inside:
         for card in opened.cards:
             self._add_card(card)
         for share in opened.shares:
+            from vmtui.vmm.devices.fs import Fs
+
             lost, back = self._watcher(share.name)
             device = Fs(share.name, self._loop(share.name), share.connection, share.tag, lost=lost, back=back)
             self._backends[share.name] = device
             machine.plug(device)
         machine.plug(Rng("rng", self.main))
         page = HUGE_PAGE if config.hugepages else PAGE
-        self._balloon = Balloon("balloon", self.main, config.memory_bytes, page) if config.balloon else None
-        if self._balloon is not None:
+        self._balloon: Balloon | None = None
+        if config.balloon:
+            from vmtui.vmm.devices.balloon import Balloon
+
+            self._balloon = Balloon("balloon", self.main, config.memory_bytes, page)
             machine.plug(self._balloon)
 
     def _add_disk(self, disk: OpenDisk) -> None:
-        made: Blk | VhostUserBlk
+        self._disks.append(disk.name)
+        loop = self._loop(disk.name)
         if disk.image is not None:
+            from vmtui.vmm.devices.blk.device import Blk
+
             queues = min(self._config.cpus, MAX_BLK_QUEUES)
-            made = Blk(disk.name, self._loop(disk.name), disk.image, serial=disk.disk.serial, queues=queues)
-        else:
-            assert disk.connection is not None
-            lost, back = self._watcher(disk.name)
-            made = VhostUserBlk(
-                disk.name,
-                self._loop(disk.name),
-                disk.connection,
-                durable=disk.disk.format in DURABLE,
-                lost=lost,
-                back=back,
-            )
-            self._backends[disk.name] = made
-        self._disks.append((disk, made))
-        self.machine.plug(made)
+            raw = self._raw[disk.name] = Blk(disk.name, loop, disk.image, serial=disk.disk.serial, queues=queues)
+            self._plug(raw, HERE)
+            return
+        from vmtui.vmm.backends.storage import DURABLE
+        from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk
+
+        assert disk.connection is not None
+        lost, back = self._watcher(disk.name)
+        durable = disk.disk.format in DURABLE
+        made = VhostUserBlk(disk.name, loop, disk.connection, durable=durable, lost=lost, back=back)
+        self._backends[disk.name] = self._images[disk.name] = made
+        self._plug(made, "qemu-storage-daemon")
+
+    def _plug(self, device: VirtioDevice, carried_by: str) -> None:
+        self.machine.plug(device)
+        self._carried_by[device.name] = carried_by
 
     def _add_card(self, card: OpenCard) -> None:
         mac = bytes.fromhex(card.net.mac.replace(":", ""))
         made: Card
         if card.vhost_fd is not None:
-            made = VhostNet(card.name, self.main, card.vhost_fd, card.tap, mac, card.net.mtu)
+            from vmtui.vmm.devices.net.vhost import VhostNet
+
+            made, by = VhostNet(card.name, self.main, card.vhost_fd, card.tap, mac, card.net.mtu), "vhost-net"
         else:
-            made = Net(card.name, self._loop(card.name), card.tap, mac, card.net.mtu)
+            from vmtui.vmm.devices.net.device import Net
+
+            made, by = Net(card.name, self._loop(card.name), card.tap, mac, card.net.mtu), f"{HERE} ({card.why})"
         self._cards.append(made)
-        self.machine.plug(made)
+        self._plug(made, by)
 
     def _add_vsock(self, listener: socket.socket) -> None:
         assert self._config.vsock_cid is not None
+        from vmtui.vmm.devices.vsock.device import Vsock
+
         made = Vsock("vsock", self._loop("vsock"), self._config.vsock_cid, listener, self._ask_for)
         self.machine.plug(made)
 
@@ -206,14 +226,12 @@ class Inside:
         self.control.broadcast(event, {})
 
     def _info(self) -> dict[str, Any]:
-        cards = {card.name: "vhost" if isinstance(card, VhostNet) else "in the VMM" for card in self._cards}
-        disks = {made.name: "in the VMM" if isinstance(made, Blk) else "vhost-user" for _, made in self._disks}
         return {
             **self.machine.info(),
             "walls_missing": list(self._missing),
             "lost": dict(self._lost),
             "faults": self._faults[-8:],
-            "carried_by": {**cards, **disks},
+            "carried_by": dict(self._carried_by),
             "exits_at_boot": self._exits_at_boot,  # None: no init of ours has come up
         }
 
@@ -236,14 +254,14 @@ class Inside:
         size = integer(args, "size_bytes", MOST_BYTES)
         if not self._disks:
             raise Refused("none", "this VM has no disk")
-        disk, made = self._disks[index]
-        if isinstance(made, Blk):
-            try:
-                made.resize(size)
-            except ValueError as error:
-                raise Refused("invalid", str(error)) from None
-        else:
-            self._send({"say": "resize", "name": disk.name, "size_bytes": size})
+        name = self._disks[index]
+        if name not in self._raw:
+            self._send({"say": "resize", "name": name, "size_bytes": size})
+            return
+        try:
+            self._raw[name].resize(size)
+        except ValueError as error:
+            raise Refused("invalid", str(error)) from None
 
     def _attach(self, args: dict[str, Any]) -> None:
         if not self._cards:
@@ -274,9 +292,7 @@ class Inside:
                 self.control.broadcast("ready", {})
             return
         if message.get("give") == "size":
-            disk = self._backends[str(message["name"])]
-            assert isinstance(disk, VhostUserBlk)
-            disk.resized(int(message["size_bytes"]))
+            self._images[str(message["name"])].resized(int(message["size_bytes"]))
             return
         if fd is None:
             return

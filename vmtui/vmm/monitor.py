@@ -16,23 +16,23 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vmtui.vmm import opened as opening
-from vmtui.vmm.backends.directory import Directory
-from vmtui.vmm.backends.program import BackEnd
-from vmtui.vmm.backends.storage import Storage
 from vmtui.vmm.boot.source import BootError
 from vmtui.vmm.channel import Channel, channels
 from vmtui.vmm.config import Config
 from vmtui.vmm.confine.fork import fork_apart
-from vmtui.vmm.devices.net.tap import open_tap
 from vmtui.vmm.inside import Ends, serve
 from vmtui.vmm.log import Log
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.machine import Cause
 from vmtui.vmm.opened import RAW, OpenDisk, Opened, OpenShare
 from vmtui.vmm.ports import VSOCK, Ports
+
+if TYPE_CHECKING:
+    from vmtui.vmm.backends.program import BackEnd
+    from vmtui.vmm.backends.storage import Storage
 
 ERRORS_BYTES = 256 << 10  # of what back-ends say
 CONTROL = "control.sock"
@@ -49,6 +49,7 @@ class Monitor:
         )
         self._log: Log | None = None
         self._back_ends: dict[str, BackEnd] = {}
+        self._storages: dict[str, Storage] = {}
         self._channel: Channel | None = None
         self._pid = 0
         self._pidfd = -1
@@ -116,7 +117,9 @@ class Monitor:
         storage = self._back_ends.get(name)
         if storage is not None:
             storage.close()  # of the machine before the reset
-        self._back_ends[name] = made = Storage(
+        from vmtui.vmm.backends.storage import Storage
+
+        self._back_ends[name] = self._storages[name] = made = Storage(
             name,
             self._config.sockets,
             self._errors,
@@ -136,6 +139,8 @@ class Monitor:
         directory = self._back_ends.get(name)
         if directory is not None:
             directory.close()
+        from vmtui.vmm.backends.directory import Directory
+
         self._back_ends[name] = made = Directory(
             name,
             self._config.sockets,
@@ -187,8 +192,8 @@ class Monitor:
                 self._started([str(line)[:200] for line in missing[:16]] if isinstance(missing, list) else [])
             case "lost" if back_end is not None:
                 back_end.replace()
-            case "resize" if isinstance(back_end, Storage) and type(size := message.get("size_bytes")) is int:
-                self._resize(back_end, size)
+            case "resize" if name in self._storages and type(size := message.get("size_bytes")) is int:
+                self._resize(self._storages[name], size)
             case "tap":
                 self._give_tap(message.get("index"))
             case "vsock":
@@ -215,6 +220,8 @@ class Monitor:
         if type(index) is not int or not 0 <= index < len(self._config.nets):
             return
         try:
+            from vmtui.vmm.devices.net.tap import open_tap
+
             fd = open_tap(self._config.nets[index].interface)
         except OSError as error:
             self._say(str(error))

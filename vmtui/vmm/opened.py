@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmtui.vmm.boot.source import BootError, BootFile
 from vmtui.vmm.config import Config, Disk, Net
-from vmtui.vmm.devices.blk.image import Image
-from vmtui.vmm.devices.net.tap import Tap, open_tap
-from vmtui.vmm.devices.net.vhost import open_vhost
+
+if TYPE_CHECKING:
+    from vmtui.vmm.devices.blk.image import Image
+    from vmtui.vmm.devices.net.tap import Tap
 
 RAW = "raw"
 
@@ -97,6 +98,9 @@ def open_cards(config: Config) -> tuple[OpenCard, ...]:
 
 
 def _open_card(name: str, net: Net) -> OpenCard:
+    from vmtui.vmm.devices.net.tap import Tap, open_tap
+    from vmtui.vmm.devices.net.vhost import open_vhost
+
     vhost_fd, why = None, "asked for"
     if net.vhost != "off":
         try:
@@ -110,6 +114,8 @@ def _open_card(name: str, net: Net) -> OpenCard:
 
 def open_image(name: str, disk: Disk) -> OpenDisk:
     """Raises OSError."""
+    from vmtui.vmm.devices.blk.image import Image
+
     return OpenDisk(name, disk, Image(disk.path, writable=not disk.read_only), None)
 
 
