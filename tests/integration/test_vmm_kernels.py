@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.kernels import MIB, opened
-from vmtui.guests import kernel as debian
 from vmtui.core.backend import silent
+from vmtui.guests import kernel as debian
 from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.arch.x86_64.registers import Protocol
 from vmtui.vmm.boot import kernel as kernels
