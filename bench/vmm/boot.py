@@ -33,8 +33,8 @@ UP = "user space is up"
 SCRIPT = f"""
 echo {UP}
 cat /proc/uptime
-dd if=/dev/vda of=/dev/null bs=1M iflag=direct count=64 2>&1 | tail -1
-dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=4096 2>&1 | tail -1
+dd if=/dev/vda of=/dev/null bs=1M iflag=direct count=32 2>&1 | tail -1
+dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=1024 2>&1 | tail -1
 echo measured
 sleep 1000
 """
@@ -84,6 +84,7 @@ def _measure() -> list[Row]:
         for run in range(RUNS):
             ours.append(_ours(folder / f"vm{run}", found, initrd, disk))
             peers.append(_qemu(folder, found, initrd, disk))
+            print(run, vars(ours[-1]), vars(peers[-1]), file=sys.stderr, flush=True)
     return _rows(ours, peers)
 
 
