@@ -130,7 +130,10 @@ def test_a_masked_one_waits(host: Host) -> None:
     assert host.pending() == 0, "once for all"
     host.processor.hears_nothing()
     host.msix.write_table(16 + 12, 4, MASKED)
+    assert host.pending() == 0, "it has been delivered"
+    host.msix.write_table(16 + 12, 4, 0)
     host.processor.hears_nothing()
+    host.msix.write_table(16 + 12, 4, MASKED)
     host.signal(1)
     assert host.pending() == 0b010
 

@@ -39,6 +39,7 @@ class Caller:
         self.socket.sendall(json.dumps({"id": self._number, "call": name, "args": args}).encode() + b"\n")
         while True:
             message = self.receive()
+            assert "gone" not in message, f"it hung up on {name}"
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message.get("result")

@@ -55,8 +55,14 @@ class Vm:
         ioctl.give(self.fd, kvm.KVM_IOEVENTFD, "KVM_IOEVENTFD", data)
 
     def add_irqfd(self, gsi: int, event: EventFd) -> None:
-        """Signalling `event` raises `gsi` as an edge; if it is signalled already, at once. Raises OSError."""
+        """Signalling `event` raises `gsi` as an edge; if it is signalled already, at once. Raises OSError.
+
+        What was signalled before KVM had it raises the line and stays in the count (kvm_irqfd_assign in
+        virt/kvm/eventfd.c): it is taken here, or it would be raised once more when KVM is given it again. What comes
+        after that, KVM takes itself.
+        """
         ioctl.give(self.fd, kvm.KVM_IRQFD, "KVM_IRQFD", _IRQFD.pack(event.fd, gsi, 0, 0))
+        event.drain()
 
     def remove_irqfd(self, gsi: int, event: EventFd) -> None:
         ioctl.give(self.fd, kvm.KVM_IRQFD, "KVM_IRQFD", _IRQFD.pack(event.fd, gsi, kvm.IRQFD_FLAG_DEASSIGN, 0))
