@@ -22,13 +22,14 @@ from vmtui.vmm.kvm import constants as kvm
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.machine import Cause, Ending, Machine
 from vmtui.vmm.memory import GuestMemory
-from vmtui.vmm.virtio.transport import COMMON, DEVICE, NOTIFY
+from vmtui.vmm.virtio.transport import COMMON, DEVICE, NOTIFY, TABLE
 
 needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = [needs_kvm, pytest.mark.timeout(60)]
 BYTES = 24 << 20
 PORT, PORTS = 0x510, 16
 END_S = 10.0
+VECTOR = 0x40
 SIZES = (1, 2, 4)
 COUNT = b"\xff\x05" + tiny.DATA.to_bytes(4, "little") + b"\xeb\xf8"  # inc dword [DATA]; jmp
 
@@ -218,6 +219,43 @@ def test_memory_that_is_not_there(guest: Guest) -> None:
     assert guest.data() == 0xFFFFFFFF
 
 
+def test_a_request_is_answered_by_an_interrupt(guest: Guest) -> None:
+    """A driver in full: it finds the device, sets a queue and a vector up, kicks, halts, and is woken."""
+    space, common, table = layout.ECAM.start + (1 << 15), guest.bar + COMMON, guest.bar + TABLE
+    rings, buffer, handler, gates = 0x40000, 0x44000, tiny.AT + 0x1000, tiny.DATA + 0x400
+    (msix,) = (at for at in range(0x40, 0x100, 4) if guest.rng.space[at] == 0x11)
+    words = {
+        rings: buffer, rings + 8: 32, rings + 12: 2,  # a descriptor: 32 bytes to write
+        rings + 0x1000: 1 << 16,  # avail: one, the first
+        gates + 8 * VECTOR: 0x10 << 16 | handler & 0xFFFF, gates + 8 * VECTOR + 4: handler & 0xFFFF0000 | 0x8E00,
+        tiny.DATA + 0x300: gates << 16 & 0xFFFF0000 | 0x7FF, tiny.DATA + 0x304: gates >> 16,
+        layout.LAPIC + 0xF0: 0x1FF,
+    }  # fmt: skip
+    setup = (
+        (space + 4, 6, 2), (table + 16, layout.LAPIC, 4), (table + 20, 0, 4), (table + 24, VECTOR, 4),
+        (table + 28, 0, 4), (space + msix + 2, 0x8000, 2), (common + 20, 3, 1), (common + 8, 1, 4),
+        (common + 12, 1, 4), (common + 20, 11, 1), (common + 24, 8, 2), (common + 26, 1, 2), (common + 32, rings, 4),
+        (common + 40, rings + 0x1000, 4), (common + 48, rings + 0x2000, 4), (common + 28, 1, 2),
+        (common + 20, 15, 1), (guest.bar + NOTIFY, 0, 2),
+    )  # fmt: skip
+    code = (
+        b"\xbc" + (0x30000).to_bytes(4, "little")  # mov esp
+        + b"".join(tiny.store(addr, value) for addr, value in words.items())
+        + b"\x0f\x01\x1d" + (tiny.DATA + 0x300).to_bytes(4, "little")  # lidt
+        + b"".join(tiny.store(*each) for each in setup)
+        + b"\xfb" + tiny.HALT  # sti; hlt
+    )  # fmt: skip
+    woken = tiny.load(rings + 0x2000) + tiny.keep(tiny.DATA) + tiny.POWER_OFF
+    guest.loop.start()
+    assert guest.run(code.ljust(handler - tiny.AT, b"\xf4") + woken).cause is Cause.POWERED_OFF
+    assert guest.data() >> 16 == 1, "one came back"
+    assert guest.memory.u32(rings + 0x2008) == 32, "with so many bytes"
+    assert any(guest.memory.read(buffer, 32))
+    assert guest.failures == []
+    assert guest.rng.device.counters() == {"bytes": 32, "requests": 1}
+    guest.loop.stop()
+
+
 # Ends
 
 
@@ -352,6 +390,24 @@ def test_processors_that_were_not_started(stack: ExitStack) -> None:
     assert len(counts["vcpu_s"]) == 4
     guest.close()
     assert time.monotonic() - began < 3
+
+
+def test_processors_that_are_started(stack: ExitStack) -> None:
+    """By INIT and SIPI, as a kernel does it; each begins in real mode, where it was told."""
+    guest = Guest(stack, cpus=2)
+    # mov dx, PORT; mov al, 7; out dx, al; mov word [0x9000], 1; hlt; jmp
+    code = b"\xba" + PORT.to_bytes(2, "little") + bytes.fromhex("b007 ee c70600900100") + tiny.HALT
+    icr = layout.LAPIC + 0x300
+    guest.did(
+        b"".join(tiny.store(0x8000 + n, byte, 1) for n, byte in enumerate(code))
+        + tiny.store(0x9000, 0)
+        + tiny.store(icr + 0x10, 1 << 24)  # APIC id 1
+        + tiny.store(icr, 0x4500)
+        + tiny.store(icr, 0x4608)  # at page 8
+        + tiny.until(0x9000, 1)
+    )
+    assert guest.device.seen == [(0, 1, 7)]
+    assert guest.machine.vcpus[1].exits[kvm.EXIT_IO, PORT] == 1
 
 
 def test_time_and_exits_are_counted(guest: Guest) -> None:
