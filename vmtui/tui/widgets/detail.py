@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.timer import Timer
+from textual.worker import Worker
 
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import UP
@@ -40,9 +41,10 @@ class Detail(LineView, can_focus=False):
         self._timer: Timer | None = None
         self._spec_only = False
         self._exits: Exits | None = None
+        self._counting: Worker[None] | None = None
 
     def on_mount(self) -> None:
-        self.set_interval(COUNT_S, self._count)
+        self.set_interval(COUNT_S, self._look_at_exits)
 
     # LineView
 
@@ -96,13 +98,18 @@ class Detail(LineView, can_focus=False):
         self._known_of = _key(self._item)
         self._build()
 
+    def _look_at_exits(self) -> None:
+        """Beside what else is done here: a VM may take its time to answer, and is asked again when it has."""
+        if self._counting is None or self._counting.is_finished:
+            self._counting = self.run_worker(self._count(), group="exits")
+
     async def _count(self) -> None:
         """What the VM that is shown left its guest for since it began, where that can be known."""
         item = self._item
-        workspace: Workspace | None = self.app.workspace  # type: ignore[attr-defined]
-        if item is None or workspace is None or item.status.phase not in UP:
+        if item is None or item.status.phase not in UP:
             self._exits = None
             return
+        workspace: Workspace = self.app.workspace  # type: ignore[attr-defined]
         try:
             if not workspace.counts_exits(item.ref, item.status.backend):
                 return
