@@ -32,6 +32,7 @@ def test_it_boots(tmp_path: Path, suite: str, sort: str, cpus: int) -> None:
     assert 0 < ended["exits_total"] <= 3000
 
 
+@pytest.mark.thorough
 def test_more_memory_than_fits_below_the_hole(tmp_path: Path) -> None:
     found = kernel()
     initrd = initramfs(found, "free -m | head -2\npoweroff -f", modules=BASIC)
@@ -75,6 +76,7 @@ def test_a_triple_fault_is_told_as_one(tmp_path: Path) -> None:
     assert ended["reason"].startswith("triple fault")
 
 
+@pytest.mark.thorough
 def test_a_restart_starts_it_anew_where_that_is_wanted(tmp_path: Path) -> None:
     found = kernel()
     with vmm(tmp_path / "vm", found, initramfs(found, "echo up $$"), reboot=True) as vm:
@@ -88,6 +90,7 @@ def test_a_restart_starts_it_anew_where_that_is_wanted(tmp_path: Path) -> None:
     assert ended["cause"] == "RESET"
 
 
+@pytest.mark.thorough
 def test_a_vmm_that_is_killed_is_told_as_killed(tmp_path: Path) -> None:
     found = kernel()
     with vmm(tmp_path / "vm", found, initramfs(found, "echo up; sleep 1000")) as vm:
@@ -97,6 +100,7 @@ def test_a_vmm_that_is_killed_is_told_as_killed(tmp_path: Path) -> None:
     assert (ended["code"], ended["reason"]) == (137, "the VMM was killed by SIGKILL")
 
 
+@pytest.mark.thorough
 def test_it_stands_still_and_goes_on(tmp_path: Path) -> None:
     found = kernel()
     script = "n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done"
@@ -115,6 +119,7 @@ def test_it_stands_still_and_goes_on(tmp_path: Path) -> None:
         assert vm.ending()["cause"] == "KILLED"
 
 
+@pytest.mark.thorough
 def test_an_idle_guest_costs_nothing(tmp_path: Path) -> None:
     found = kernel()
     with vmm(tmp_path / "vm", found, initramfs(found, "echo idle; sleep 1000", modules=BASIC)) as vm:
