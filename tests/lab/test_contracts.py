@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract import test_contract_oci, test_kvm, test_qemu, test_tap
+from tests.contract.subject import Lab
 from tests.integration.conftest import busybox, layer_cache, yard
 from tests.integration.test_oci_confinement import (
     test_memory_is_limited,
@@ -22,6 +24,8 @@ from tests.integration.test_oci_confinement import (
 from vmtui.backends.oci.options import OciOptions
 from vmtui.backends.qemu.options import QemuOptions
 from vmtui.core.backend import Probe
+from vmtui.core.specs import Spec
+from vmtui.core.units import Size
 
 __all__ = [
     "busybox",
@@ -77,6 +81,10 @@ class QemuSubject(test_qemu.QemuSubject):
 
     def options(self) -> QemuOptions:
         return QemuOptions(accel="kvm")
+
+    async def spec(self, lab: Lab) -> Spec:
+        # On an emulated processor with all its extensions the kernel itself needs so much that 128 MiB are too few.
+        return replace(test_qemu.vm("sh", "-c", test_qemu.SCRIPT), memory=Size(256 << 20))
 
 
 class TestQemu(Here, test_qemu.TestQemu):
