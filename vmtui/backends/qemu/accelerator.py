@@ -17,7 +17,7 @@ from vmtui.host.files import write_atomic
 from vmtui.host.process import boot_id, run, which
 
 QEMU = "qemu-system-x86_64"
-PROOF_S = 2.0  # a working processor needs some milliseconds
+PROOF_S = 6.0  # a working processor needs some milliseconds; QEMU's own start, on a busy host, some seconds
 PROVED = 2 * 0x2A + 1  # isa-debug-exit: twice the byte written, plus one
 CACHE = "qemu.json"
 KVM, TCG = "kvm", "tcg"
