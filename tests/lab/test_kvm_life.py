@@ -126,9 +126,6 @@ def test_one_that_vanished_is_broken_and_made_anew(cli: Cli) -> None:
     await_served(cli)
 
 
-def test_what_it_has_no_part_for_is_left_to_qemu(cli: Cli) -> None:
-    done = cli.run("--profile", cli.profile(OUTSIDE, "outside"), "--check")
-    assert "(qemu)" in done.stdout + done.stderr
-    assert "backend qemu, since kvm has no user-mode network" in done.stdout + done.stderr
+def test_what_it_has_no_part_for_is_refused(cli: Cli) -> None:
     named = OUTSIDE.replace("[vm.guest]", '[vm.guest]\nbackend = "kvm"')
     assert "kvm has no user-mode network" in cli.run("--profile", cli.profile(named, "outside"), "--check").stderr
