@@ -151,6 +151,7 @@ SETTLED_S = 5.0 if os.environ.get(golden.REGENERATE) else 12.0
 async def test_picture(name: str, size: tuple[int, int], still: tuple[Demo, Stopped]) -> None:
     workspace, clock = still
     app = Panel(workspace, demo=True, settings=Settings(theme="vmtui-dark", ascii=False))
+    app.feed._interval_s = 3600.0  # measured as often as we say, however long that takes
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.feed.model.loaded)
         app.home.select(SHOP)

@@ -178,6 +178,7 @@ def consoles(panel: Watched) -> None:
 def leave(panel: Watched) -> None:
     """The console. What a stranger's text began in the input, the key may have ended."""
     for _ in range(10):
+        panel.click(panel.columns // 2, panel.rows // 2)  # it has the focus then
         panel.press(DETACH)
         if comes(panel, "STATE"):
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -139,6 +140,9 @@ async def test_processes_are_limited(yard: Yard) -> None:
     assert code != 0
     assert "unreached" not in said
     ref = await yard.up("sleep 600 & sleep 600 & wait", name="two")
+    async with asyncio.timeout(90):
+        while (await yard.backend.stats(ref)).processes in (1, 2):  # noqa: ASYNC110 - processes
+            await asyncio.sleep(0.02)
     assert (await yard.backend.stats(ref)).processes == 3
 
 
