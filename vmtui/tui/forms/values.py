@@ -5,6 +5,7 @@ A text in double quotes is read as TOML has it: so what cannot be typed, or woul
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -120,10 +121,14 @@ def _pairs(text: str) -> dict[str, Any]:
     return found
 
 
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a backslash takes the next character along, be it another one
+
+
 def _pair(line: str) -> tuple[str, Any]:
     if line.startswith('"'):
-        end = next((at for at in range(1, len(line)) if line[at] == '"' and line[at - 1] != "\\"), len(line))
-        key, rest = _read_scalar(line[: end + 1], Shape.TEXT), line[end + 1 :].lstrip()
+        quoted = _QUOTED.match(line)
+        end = quoted.end() if quoted else len(line)
+        key, rest = _read_scalar(line[:end], Shape.TEXT), line[end:].lstrip()
     else:
         key, equals, rest = line.partition("=")
         key, rest = key.strip(), equals + rest
