@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import msgspec
-import pytest
 
 from vmtui.backends.fake.backend import FakeVmBackend
 from vmtui.core.backend import Backend, Context, Probe
-from vmtui.core.errors import MissingCapability
 from vmtui.core.resource import Kind, Problem, Ref
 from vmtui.core.specs import VmSpec
 from vmtui.engine import selection
@@ -81,6 +79,5 @@ async def test_who_is_passed_over_is_told_why(paths: Paths) -> None:
     assert await passed_over(paths, msgspec.structs.replace(disk, backend="plain"), Plain, Picky) == []
 
 
-async def test_without_any_the_reasons_are_told(paths: Paths) -> None:
-    with pytest.raises(MissingCapability, match="no backend for kind vm is usable; picky has no firmware"):
-        await choose(paths, VmSpec(disks=("a",)), Picky, Broken)
+async def test_where_none_suits_the_first_says_itself_why(paths: Paths) -> None:
+    assert await choose(paths, VmSpec(disks=("a",)), Picky, Broken) == Broken.name

@@ -40,15 +40,14 @@ async def choose(registry: Registry, item: Declared, was: Applied | None, seen: 
         (backend for backend in registry.every(kind) if backend.priority >= registry.lowest_priority),
         key=lambda b: -b.priority,
     )
-    if len(candidates) == 1:
-        return candidates[0].name
-    unfit = []
-    for backend in candidates:
-        if (why := backend.unsuitable(item.spec)) is not None:
-            unfit.append(why)
-        elif (await backend.probe()).usable:
+    unfit = {backend.name: why for backend in candidates if (why := backend.unsuitable(item.spec)) is not None}
+    suitable = [backend for backend in candidates if backend.name not in unfit] or candidates[:1]
+    if len(suitable) == 1:
+        return suitable[0].name  # usable or not: it says itself what is missing, and what mends that
+    for backend in suitable:
+        if (await backend.probe()).usable:
             return backend.name
-    others = f"; {'; '.join(unfit)}" if unfit else ""
+    others = "".join(f"; {why}" for why in unfit.values())
     raise MissingCapability(f"no backend for kind {kind} is usable{others}", hint="vmtui doctor")
 
 
