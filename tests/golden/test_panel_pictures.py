@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,17 @@ class Stopped:
 
 
 @pytest.fixture
-async def still(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Demo, Stopped]]:
+def place() -> Iterator[Path]:
+    """Ours alone, whoever else draws on this host."""
+    with PLACE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        PLACE.mkdir(exist_ok=True)
+        yield PLACE
+        shutil.rmtree(PLACE)
+
+
+@pytest.fixture
+async def still(place: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Demo, Stopped]]:
     """The demo with the same names, addresses and times each time."""
     clock = Stopped()
     monkeypatch.setenv("TZ", "UTC")
@@ -57,14 +68,12 @@ async def still(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     for made in (world.Clock, moving.Clock):
         monkeypatch.setattr(made.__init__, "__defaults__", (clock.now, asyncio.sleep))
     opened = await demo.open_demo(paths, 40, moving=False, by="ada via vmtui")
-    PLACE.mkdir(exist_ok=True)
     for name, path in opened.store.profile_paths().items():
         file = PLACE / f"{name}.toml"
         file.write_text(Path(path).read_text())
         opened.store.put_profile(name, str(file))
     yield opened, clock
     await opened.aclose()
-    shutil.rmtree(PLACE)
     monkeypatch.undo()
     time.tzset()
 
