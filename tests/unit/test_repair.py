@@ -114,8 +114,11 @@ async def test_cancelled_it_ends_with_all_that_it_started(tmp_path: Path) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     for _ in range(3000):
-        stat = Path(f"/proc/{pid}/stat")
-        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # before it was opened, or between that and its being read
+            return
+        if stat.rpartition(")")[2].split()[0] == "Z":
             return
         await asyncio.sleep(0.02)
     raise AssertionError("the child is still there")
