@@ -152,24 +152,28 @@ PICTURES: dict[str, Steps] = {
     "profile": profile,
     "edit": keys("e"),
 }
-SETTLED_S = 5.0 if os.environ.get(golden.REGENERATE) else 12.0
+SETTLED_S = 5.0 if os.environ.get(golden.REGENERATE) else 8.0
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", PICTURES)
 async def test_picture(name: str, size: tuple[int, int], still: tuple[Demo, Stopped]) -> None:
     workspace, clock = still
-    app = Panel(workspace, demo=True, settings=Settings(theme="vmtui-dark", ascii=False))
-    app.feed._interval_s = 3600.0  # measured as often as we say, however long that takes
-    async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: app.feed.model.loaded)
-        app.home.select(SHOP)
-        for _ in range(12):
-            await app.feed.measure()
-            clock.value += 2.0
-        await PICTURES[name](app, pilot)
-        path = golden.SNAPSHOTS / "panel" / f"{name}-{size[0]}x{size[1]}.svg"
-        picture = await settled(app, pilot, path, f"vmtui: {name}")
+    path, began = golden.SNAPSHOTS / "panel" / f"{name}-{size[0]}x{size[1]}.svg", clock.value
+    for _ in range(3):  # a busy machine may measure once more than we asked, which moves a curve
+        clock.value = began
+        app = Panel(workspace, demo=True, settings=Settings(theme="vmtui-dark", ascii=False))
+        app.feed._interval_s = 3600.0  # measured as often as we say, however long that takes
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda app=app: app.feed.model.loaded)  # type: ignore[misc]
+            app.home.select(SHOP)
+            for _ in range(12):
+                await app.feed.measure()
+                clock.value += 2.0
+            await PICTURES[name](app, pilot)
+            picture = await settled(app, pilot, path, f"vmtui: {name}")
+        if path.exists() and picture == path.read_text():
+            return
     golden.check(path, picture)
 
 
