@@ -35,7 +35,7 @@ def _until_first_output(folder: Path, kernel: Path) -> float:
         made.mkdir(parents=True)
     config = folder / "config.json"
     told = {
-        "name": "bench", "run": str(run), "log": str(log), "sockets": str(sockets), "kernel": str(kernel),
+        "run": str(run), "log": str(log), "sockets": str(sockets), "kernel": str(kernel),
         "memory_bytes": 64 << 20, "uid": 0x7FFF_1000 if os.geteuid() == 0 else None,
     }  # fmt: skip
     config.write_text(json.dumps(told))

@@ -11,7 +11,7 @@ from tests.contract import workloads
 from tests.contract.subject import GREETING, LATER, Lab, Subject
 from tests.support import downloads
 from vmtui.backends.qemu.backend import QemuBackend
-from vmtui.core.backend import Desired
+from vmtui.core.backend import Backend, Desired
 from vmtui.core.specs import NetworkMode, Spec, VmSpec
 from vmtui.core.units import Size
 
@@ -31,7 +31,7 @@ def vm(*command: str, **more: Any) -> VmSpec:
 
 
 class QemuSubject(Subject):
-    backend = QemuBackend
+    backend: type[Backend[Any]] = QemuBackend
     boot_s: ClassVar[float] = 20.0
     grace_s: ClassVar[float] = 60.0
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.fuzz.devices import SUBJECTS, Subject
 from tests.fuzz.guest import Guest
-from tests.fuzz.test_devices import OPERATIONS, SEED, needs_kvm
+from tests.fuzz.test_devices import OPERATIONS, SEED
+from tests.support.dev_kvm import needs_kvm
 from tests.support.vhost_backends import StorageDaemon, needs_storage
 from vmtui.vmm.devices.vhost_user import device
 from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk

@@ -15,12 +15,12 @@ import pytest
 
 from tests.fuzz.devices import SUBJECTS
 from tests.fuzz.guest import Guest
+from tests.support.dev_kvm import needs_kvm
 
 OPERATIONS = int(os.environ.get("VMTUI_FUZZ_OPERATIONS", "10000"))
 SEED = int(os.environ.get("VMTUI_FUZZ_SEED", "1"))
 RACE_S = min(60.0, OPERATIONS / 10_000)
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = [needs_kvm, pytest.mark.timeout(180 + OPERATIONS / 500)]
 each = pytest.mark.parametrize("name", sorted(SUBJECTS))
 

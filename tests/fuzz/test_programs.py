@@ -16,6 +16,7 @@ import pytest
 
 from tests.lab.support.vmm import vmm
 from tests.support import tiny
+from tests.support.dev_kvm import needs_kvm
 from tests.support.kernels import vmlinux
 from vmtui.guests.kernel import Kernel
 from vmtui.vmm.arch.x86_64 import layout
@@ -39,7 +40,6 @@ PORTS = (
 # The UART as it was, so that the last words come out.
 LAST_WORDS = tiny.out(layout.COM1_PORT + 3, 0) + tiny.out(layout.COM1_PORT + 4, 0) + tiny.printed(b"\ndone\n")
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = [pytest.mark.real, needs_kvm, pytest.mark.timeout(180 + OPERATIONS / 500)]
 
 

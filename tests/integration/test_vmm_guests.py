@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import threading
@@ -14,6 +13,7 @@ from random import Random
 import pytest
 
 from tests.support import tiny
+from tests.support.dev_kvm import needs_kvm
 from tests.support.kernels import opened, vmlinux
 from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.devices import pvpanic
@@ -24,7 +24,6 @@ from vmtui.vmm.machine import Cause, Ending, Machine
 from vmtui.vmm.memory import GuestMemory
 from vmtui.vmm.virtio.transport import COMMON, DEVICE, NOTIFY, TABLE
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = [needs_kvm, pytest.mark.timeout(60)]
 BYTES = 24 << 20
 PORT, PORTS = 0x510, 16

@@ -21,10 +21,10 @@ import pytest
 
 from tests.lab.support.vmm import ROOT, Vmm, vmm
 from tests.support import tiny
+from tests.support.dev_kvm import needs_kvm
 from tests.support.kernels import vmlinux
 from vmtui.guests.kernel import Kernel
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = [pytest.mark.real, needs_kvm, pytest.mark.timeout(60)]
 BYTES = 32 << 20
 END_S = 15.0
@@ -216,7 +216,7 @@ def test_a_monitor_that_is_killed_takes_its_machine_along(start: Start, code: by
 def test_nothing_begins_before_it_is_told_to(folder: Path) -> None:
     """Whoever started it died before it could note what it has started."""
     config = folder / "config.json"
-    told = {"name": "vm", "run": str(folder), "log": str(folder / "log"), "sockets": str(folder),
+    told = {"run": str(folder), "log": str(folder / "log"), "sockets": str(folder),
             "kernel": str(folder / "kernel"), "memory_bytes": BYTES}  # fmt: skip
     config.write_text(json.dumps(told))
     done = subprocess.run(

@@ -45,7 +45,6 @@ def test_the_vmm_understands_all_of_it(tmp_path: Path) -> None:
     shares = (Share(tag="src", path="/srv", read_only=True),)
     spec = VmSpec(kernel="/k", rootfs="x", cpus=3, disks=("d",), networks=("lab",))
     made = told(want(spec, shares=shares, vhost="off", balloon=False), tmp_path, disks=(DISK,), ports=(PORT,))
-    assert made.name == "dev/vm/guest"
     assert (made.cpus, made.memory_bytes, made.balloon, made.uid) == (3, 512 << 20, False, 7)
     assert made.disks == [vmm.Disk("/d,1", "qcow2", "d", True)]
     assert made.nets == [vmm.Net("t0", "52:54:00:00:00:01", 1400, "off")]

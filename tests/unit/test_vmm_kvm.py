@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.dev_kvm import needs_kvm
 from vmtui.vmm.arch.x86_64 import registers
 from vmtui.vmm.bus import MmioBus, PortBus
 from vmtui.vmm.eventfd import EventFd
@@ -21,7 +22,6 @@ from vmtui.vmm.kvm.vm import Vm
 from vmtui.vmm.memory import GuestMemory
 from vmtui.vmm.metrics import named
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = needs_kvm
 
 

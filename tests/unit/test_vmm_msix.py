@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.bus import Bus
+from tests.support.dev_kvm import needs_kvm
 from vmtui.vmm.eventfd import EventFd
 from vmtui.vmm.kvm import constants as kvm
 from vmtui.vmm.kvm import ioctl
@@ -21,7 +22,6 @@ from vmtui.vmm.kvm.vm import Vm
 from vmtui.vmm.pci.msix import MASKED, NO_VECTOR, Msix
 from vmtui.vmm.virtio.transport import PENDING, TABLE
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = needs_kvm
 APIC = 0xFEE00000  # messages to APIC 0, fixed (SDM 3, 11.11)
 FIRST = 0x40  # the interrupt that entry 0 is led to

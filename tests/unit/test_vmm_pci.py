@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 
@@ -11,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.bus import STATUS, Bus, Probe, window
+from tests.support.dev_kvm import needs_kvm
 from vmtui.vmm.arch.x86_64 import layout
 from vmtui.vmm.eventfd import EventFd
 from vmtui.vmm.pci.function import BAR0, BAR1, COMMAND, VENDOR_ID
 from vmtui.vmm.virtio.transport import COMMON, DEVICE, NOTIFY, PENDING, TABLE
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = needs_kvm
 NUM_QUEUES = COMMON + 18
 ALL_ONES = 0xFFFFFFFF

@@ -22,7 +22,7 @@ from vmtui.vmm.config import Config, ConfigError, Disk, Net, Share
 from vmtui.vmm.log import LOG_BYTES, Log
 
 LEAST: dict[str, Any] = {
-    "name": "vm", "run": "/run", "log": "/log", "sockets": "/sockets", "kernel": "/vmlinuz", "memory_bytes": 1 << 28,
+    "run": "/run", "log": "/log", "sockets": "/sockets", "kernel": "/vmlinuz", "memory_bytes": 1 << 28,
 }  # fmt: skip
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def refused(folder: Path, plain: object) -> str:
 
 def test_what_must_be_said_is_enough(tmp_path: Path) -> None:
     made = told(tmp_path, LEAST)
-    assert (made.name, made.cpus, made.initrd, made.disks, made.confine) == ("vm", 1, None, [], True)
+    assert (made.run, made.cpus, made.initrd, made.disks, made.reboot) == ("/run", 1, None, [], False)
 
 
 def test_everything_can_be_said(tmp_path: Path) -> None:
@@ -52,14 +52,13 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         "cpus": 4, "initrd": "/initrd", "cmdline": "quiet", "hugepages": True, "uid": 1000, "vsock_cid": 3,
         "disks": [{"path": "/a", "format": "raw", "serial": "x", "backing": ["/b", "/c"]}],
         "nets": [{"interface": "tap0", "mac": "02:00:00:00:00:01", "mtu": 9000, "vhost": "on"}],
-        "shares": [{"tag": "t", "path": "/d", "read_only": True}], "reap": ["/bin/true", "x"],
-        "environment": {"A": "b"},
+        "shares": [{"tag": "t", "path": "/d", "read_only": True}],
     }  # fmt: skip
     made = told(tmp_path, LEAST | more)
     assert made.disks == [Disk("/a", "raw", "x", False, ["/b", "/c"])]
     assert made.nets == [Net("tap0", "02:00:00:00:00:01", 9000, "on")]
     assert made.shares == [Share("t", "/d", True)]
-    assert (made.reap, made.environment, made.uid) == (["/bin/true", "x"], {"A": "b"}, 1000)
+    assert (made.cpus, made.cmdline, made.uid) == (4, "quiet", 1000)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +71,22 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ({"cpus": None}, "FILE: cpus is null, not int"),
         ({"cpus": 0}, "FILE: cpus is 0, not 1 to 32"),
         ({"cpus": 33}, "FILE: cpus is 33, not 1 to 32"),
-        ({"confine": 1}, "FILE: confine is 1, not bool"),
+        ({"reboot": 1}, "FILE: reboot is 1, not bool"),
         ({"initrd": 5}, "FILE: initrd is 5, not str or null"),
-        ({"reap": "rm"}, "FILE: reap is 'rm', not a list"),
-        ({"reap": ["rm", 1]}, "FILE: reap[1] is 1, not str"),
-        ({"environment": "A=b"}, "FILE: environment is 'A=b', not an object"),
-        ({"environment": {"A": 1}}, "FILE: environment.A is 1, not str"),
         ({"disks": {}}, "FILE: disks is {}, not a list"),
         ({"disks": ["/a"]}, "FILE: disks[0] is not an object"),
         ({"disks": [{"path": "/a", "format": "raw"}]}, "FILE: disks[0] lacks 'serial'"),
         (
             {"disks": [{"path": "/a", "format": "raw", "serial": 7}]},
             "FILE: disks[0]: serial is 7, not str",
+        ),
+        (
+            {"disks": [{"path": "/a", "format": "raw", "serial": "x", "backing": "/b"}]},
+            "FILE: disks[0]: backing is '/b', not a list",
+        ),
+        (
+            {"disks": [{"path": "/a", "format": "raw", "serial": "x", "backing": ["/b", 1]}]},
+            "FILE: disks[0]: backing[1] is 1, not str",
         ),
         (
             {"nets": [{"interface": "a", "mac": "b"}, {"interface": "a", "mac": "b", "mut": 1}]},
@@ -123,7 +126,7 @@ def test_anything_is_a_configuration_or_refused(tmp_path_factory: pytest.TempPat
         made = told(tmp_path_factory.getbasetemp(), LEAST | more)
     except ConfigError:
         return
-    assert all(isinstance(word, str) for word in made.reap)
+    assert all(isinstance(path, str) for disk in made.disks for path in disk.backing)
     assert type(made.memory_bytes) is int
 
 

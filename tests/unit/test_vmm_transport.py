@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.bus import SELECT, STATUS, Bus, Probe
+from tests.support.dev_kvm import needs_kvm
 from vmtui.vmm.pci.msix import NO_VECTOR
 from vmtui.vmm.virtio.queue import VERSION_1
 from vmtui.vmm.virtio.transport import COMMON, DEVICE, FEATURES_OK, ISR, NEEDS_RESET, NOTIFY
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm, to make a VM")
 pytestmark = needs_kvm
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from vmtui.backends.records import Record, Records
-from vmtui.core.backend import Backend, Context, Desired, ExecRequest, LogLine, LogSource, Report
+from vmtui.core.backend import Attachments, Backend, Context, Desired, ExecRequest, LogLine, LogSource, Report
 from vmtui.core.errors import Fault, NotFound, NotPermitted, OperationFailed
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Kind, Port, Problem, Ref, Status
@@ -52,6 +52,18 @@ class MachineBackend(Backend[VmSpec]):
     @abstractmethod
     async def _press(self, ref: Ref, *, wake: bool) -> None:
         """Press the power button; with `wake` of one that is paused. Raises OperationFailed: it does not answer."""
+
+    @abstractmethod
+    async def _start(self, desired: Desired[VmSpec], folder: Path, attachments: Attachments, report: Report) -> None:
+        """Start one that does not run. Raises and leaves it stopped on failure."""
+
+    @abstractmethod
+    async def _hold(self, ref: Ref) -> None:
+        """Have it stand still. Raises OperationFailed."""
+
+    @abstractmethod
+    async def _release(self, ref: Ref) -> None:
+        """Have it go on. Raises OperationFailed."""
 
     async def scan(self) -> Sequence[Status]:
         return [status for ref in self._records.refs() if (status := self._observe(ref)) is not None]
@@ -166,6 +178,21 @@ class MachineBackend(Backend[VmSpec]):
         return desired, folder, seen
 
     # Running
+
+    async def start(self, ref: Ref, attachments: Attachments, report: Report) -> None:
+        desired, folder = self._made(ref)
+        if self._state(folder).phase not in UP:
+            await self._start(desired, folder, attachments, report)
+
+    async def pause(self, ref: Ref) -> None:
+        _, folder, _ = self._up(ref)
+        await self._hold(ref)
+        write_atomic(folder / files.RUN / files.PAUSED, b"")
+
+    async def resume(self, ref: Ref) -> None:
+        _, folder, _ = self._up(ref)
+        await self._release(ref)
+        (folder / files.RUN / files.PAUSED).unlink(missing_ok=True)
 
     async def stop(self, ref: Ref, *, grace_s: float) -> None:
         from vmtui.guests import launch

@@ -29,6 +29,7 @@ PACKAGES = {
     "conmon": "conmon",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-storage-daemon": "qemu-system-common",
     "dnsmasq": "dnsmasq-base",
     "nft": "nftables",
     "ip": "iproute2",

@@ -42,7 +42,6 @@ class Share(NamedTuple):
 class Config(NamedTuple):
     """`run`: the folder of this start. `sockets`: the folder of control.sock. `reboot`: a reset starts it anew."""
 
-    name: str
     run: str
     log: str
     sockets: str
@@ -60,10 +59,7 @@ class Config(NamedTuple):
     balloon: bool = True
     reboot: bool = False
     pci_ports: bool = False
-    confine: bool = True
     uid: int | None = None
-    reap: list[str] = []  # noqa: RUF012
-    environment: dict[str, str] = {}  # noqa: RUF012
 
 
 def read(path: str) -> Config:
@@ -98,10 +94,6 @@ def _value(kind: Any, plain: Any, where: str) -> Any:
             raise ConfigError(f"{where} is {plain!r}, not a list")
         (inner,) = get_args(kind)
         return [_value(inner, item, f"{where}[{n}]") for n, item in enumerate(plain)]
-    if get_origin(kind) is dict:
-        if not isinstance(plain, dict):
-            raise ConfigError(f"{where} is {plain!r}, not an object")
-        return {str(key): _value(str, value, f"{where}.{key}") for key, value in plain.items()}
     if hasattr(kind, "_fields"):
         return _struct(kind, plain, where)
     plainly = get_args(kind) or (kind,)

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 62
 MAX_BLK_QUEUES = 4
+MOST_FAULTS = 8  # that are remembered: a guest may cause more
 HERE = "the VMM"
 
 
@@ -74,7 +76,7 @@ class Inside:
         self._carried_by: dict[str, str] = {}
         self._backends: dict[str, VhostUser] = {}
         self._lost: dict[str, str] = {}
-        self._faults: list[str] = []
+        self._faults: deque[str] = deque(maxlen=MOST_FAULTS)
         self._asked: dict[int, Callable[[socket.socket | None], None]] = {}
         self._numbers = count()
         self._missing: tuple[str, ...] = ()
@@ -193,10 +195,7 @@ class Inside:
 
     def run(self) -> NoReturn:
         """Confine, start all threads, serve until the machine ends. Raises OSError: a wall that must stand does not."""
-        if self._config.confine:
-            self._missing = enter(self._config.uid, file_bytes=None).missing
-        else:
-            self._missing = ("everything: asked for",)
+        self._missing = enter(self._config.uid, file_bytes=None).missing
         for loop in self._loops:
             loop.start()
         self._send({"say": "started", "missing": list(self._missing)})
@@ -213,7 +212,7 @@ class Inside:
             "pause": lambda args: self._changed("paused", self.machine.pause),
             "resume": lambda args: self._changed("resumed", self.machine.resume),
             "power_button": lambda args: self.machine.press_power_button(),
-            "reset": lambda args: self.machine.end(Ending(Cause.RESET, "asked for")),
+            "reset": lambda args: self.machine.end(Ending(Cause.RESTART, "asked for")),
             "kill": lambda args: self.machine.end(Ending(Cause.KILLED, "killed")),
             "console_size": lambda args: self.control.resize(args),
             "balloon": self._set_balloon,
@@ -230,7 +229,7 @@ class Inside:
             **self.machine.info(),
             "walls_missing": list(self._missing),
             "lost": dict(self._lost),
-            "faults": self._faults[-8:],
+            "faults": list(self._faults),
             "carried_by": dict(self._carried_by),
             "exits_at_boot": self._exits_at_boot,  # None: no init of ours has come up
         }

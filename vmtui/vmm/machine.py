@@ -35,13 +35,14 @@ POWER_PORTS = 8
 
 
 class Cause(Enum):
-    """Why a machine ended; the value is the exit code that its VM gets. A reset may also start it anew."""
+    """Why a machine ended, and the exit code that its VM gets."""
 
-    POWERED_OFF = 0
-    RESET = 0x100
-    PANIC = 1
-    FAULT = 134  # as a process that aborts: 128 + SIGABRT
-    KILLED = 137  # 128 + SIGKILL
+    POWERED_OFF = "POWERED_OFF", 0
+    RESET = "RESET", 0  # by the guest, which may want to be started anew
+    RESTART = "RESTART", 0  # by a caller, who does
+    PANIC = "PANIC", 1
+    FAULT = "FAULT", 134  # as a process that aborts: 128 + SIGABRT
+    KILLED = "KILLED", 137  # 128 + SIGKILL
 
 
 class Ending(NamedTuple):
@@ -50,7 +51,7 @@ class Ending(NamedTuple):
 
     @property
     def code(self) -> int:
-        return self.cause.value & 0xFF
+        return self.cause.value[1]
 
 
 class Machine:

@@ -266,7 +266,7 @@ class Monitor:
         self._loop.unwatch(self._log_read)
         os.close(self._log_read)
         ending = self._ending or _unsaid(status)
-        if ending.get("cause") == Cause.RESET.name and self._may_restart(ending):
+        if self._may_restart(ending):
             try:
                 self._start()
                 return
@@ -292,7 +292,9 @@ class Monitor:
 
     def _may_restart(self, ending: dict[str, Any]) -> bool:
         stopped = os.path.exists(os.path.join(self._config.run, "stopped"))
-        return not stopped and (self._config.reboot or ending.get("reason") == "asked for")
+        cause = ending.get("cause")
+        wanted = cause == Cause.RESTART.name or (cause == Cause.RESET.name and self._config.reboot)
+        return wanted and not stopped
 
     def _finish(self, ending: dict[str, Any]) -> NoReturn:
         reason = str(ending.get("reason", ""))[:4000]

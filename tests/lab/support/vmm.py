@@ -75,7 +75,7 @@ class Vmm:
             path.write_bytes(initrd)
             initrd = path
         told = {
-            "name": folder.name, "run": str(self.run), "log": str(self.log), "sockets": str(self.sockets),
+            "run": str(self.run), "log": str(self.log), "sockets": str(self.sockets),
             "kernel": str(kernel.image), "initrd": None if initrd is None else str(initrd),
             "memory_bytes": 256 << 20, "cmdline": CMDLINE, "uid": 0x7FFF_1000, **config,
         }  # fmt: skip

@@ -36,9 +36,7 @@ from vmtui.core.errors import Fault, NotFound, OperationFailed
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import VmSpec
-from vmtui.guests import run as files
 from vmtui.guests.state import Observed
-from vmtui.host.files import write_atomic
 
 PLUG_S = 2.0
 POLL_S = 0.02
@@ -106,10 +104,7 @@ class KvmBackend(MachineBackend):
 
     # Running
 
-    async def start(self, ref: Ref, attachments: Attachments, report: Report) -> None:
-        desired, folder = self._made(ref)
-        if state.observe(folder).phase in UP:
-            return
+    async def _start(self, desired: Desired[VmSpec], folder: Path, attachments: Attachments, report: Report) -> None:
         from vmtui.backends.kvm import starting
 
         await starting.start(self.context, desired, folder, attachments, report)
@@ -121,19 +116,15 @@ class KvmBackend(MachineBackend):
             await control.call(self._socket(ref, self.control), "resume", timeout=ANSWER_S)
         await control.call(self._socket(ref, self.control), "power_button", timeout=ANSWER_S)
 
-    async def pause(self, ref: Ref) -> None:
+    async def _hold(self, ref: Ref) -> None:
         from vmtui.backends.kvm import control
 
-        _, folder, _ = self._up(ref)
         await control.call(self._socket(ref, self.control), "pause")
-        write_atomic(folder / files.RUN / files.PAUSED, b"")
 
-    async def resume(self, ref: Ref) -> None:
+    async def _release(self, ref: Ref) -> None:
         from vmtui.backends.kvm import control
 
-        _, folder, _ = self._up(ref)
         await control.call(self._socket(ref, self.control), "resume")
-        (folder / files.RUN / files.PAUSED).unlink(missing_ok=True)
 
     async def reconnect(self, ref: Ref, ports: Sequence[Port]) -> None:
         from vmtui.backends.kvm import control
@@ -203,6 +194,10 @@ def _told(info: dict[str, Any], socket: str) -> tuple[list[Fact], list[Problem]]
     troubles += [
         Problem(code="needs-reset", message=f"{name} stands still: {reason}", hint="restart the VM")
         for name, reason in info.get("needs_reset", {}).items()
+    ]
+    troubles += [
+        Problem(code="vmm-fault", message=f"the VMM itself is at fault: {fault}", hint="restart the VM")
+        for fault in info.get("faults", [])
     ]
     return facts, troubles
 

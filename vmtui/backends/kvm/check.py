@@ -21,6 +21,7 @@ from vmtui.host.process import which
 MOST_CPUS = 32
 STORAGE_DAEMON = "qemu-storage-daemon"
 VIRTIOFSDS = ("/usr/libexec/virtiofsd", "/usr/bin/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd")
+VIRTIOFSD_HINT = "apt-get install virtiofsd || apt-get install qemu-system-common"  # Debian 13, Debian 12
 VHOST_NET = Path("/dev/vhost-net")
 
 
@@ -75,7 +76,9 @@ def _missing(desired: Desired[VmSpec]) -> Iterator[Fault]:
     if desired.spec.disks:
         yield from any_guest.raised(lambda: which(STORAGE_DAEMON))
     if options.shares and not any(os.access(program, os.X_OK) for program in VIRTIOFSDS):
-        yield MissingCapability("virtiofsd is not installed", hint="apt-get install virtiofsd")
+        yield MissingCapability("virtiofsd is not installed", hint=VIRTIOFSD_HINT)
+    if options.shares and os.geteuid() != 0:
+        yield MissingCapability("shares need root, whose files virtiofsd makes and gives away", hint="run as root")
     if options.vhost == "on" and not VHOST_NET.exists():
         yield MissingCapability(f"{VHOST_NET} is not there", hint="modprobe vhost_net")
 

@@ -29,7 +29,6 @@ class Net(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
     run: str
     log: str
     sockets: str
@@ -74,10 +73,9 @@ def cmdline(spec: VmSpec, options: KvmOptions) -> str:
 
 
 def config(plan: Plan) -> Config:
-    spec, ref = plan.desired.spec, plan.desired.ref
+    spec = plan.desired.spec
     options: KvmOptions = plan.desired.options or KvmOptions()
     return Config(
-        name=str(ref),
         run=plan.run,
         log=plan.log,
         sockets=plan.sockets,

@@ -14,5 +14,5 @@ def argv(*more: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """A confined process cannot write byte code, and shall not try."""
-    return {"PYTHONPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
+    """Beside what every program gets."""
+    return {"PYTHONPATH": str(PACKAGES)}

@@ -33,9 +33,7 @@ from vmtui.core.errors import Fault, NotFound, OperationFailed
 from vmtui.core.lifecycle import UP, Phase
 from vmtui.core.resource import Fact, Port, Problem, Ref, Sample, Status
 from vmtui.core.specs import VmSpec
-from vmtui.guests import run as files
 from vmtui.guests.state import Observed
-from vmtui.host.files import write_atomic
 
 
 class QemuBackend(MachineBackend):
@@ -105,10 +103,7 @@ class QemuBackend(MachineBackend):
 
     # Running
 
-    async def start(self, ref: Ref, attachments: Attachments, report: Report) -> None:
-        desired, folder = self._made(ref)
-        if state.observe(folder).phase in UP:
-            return
+    async def _start(self, desired: Desired[VmSpec], folder: Path, attachments: Attachments, report: Report) -> None:
         from vmtui.backends.qemu import starting
 
         await starting.start(self.context, desired, folder, attachments, report)
@@ -120,19 +115,15 @@ class QemuBackend(MachineBackend):
             await qmp.execute(self._socket(ref, "qmp"), "cont", timeout=ANSWER_S)
         await qmp.execute(self._socket(ref, "qmp"), "system_powerdown", timeout=ANSWER_S)
 
-    async def pause(self, ref: Ref) -> None:
+    async def _hold(self, ref: Ref) -> None:
         from vmtui.backends.qemu import qmp
 
-        _, folder, _ = self._up(ref)
         await qmp.execute(self._socket(ref, "qmp"), "stop")
-        write_atomic(folder / files.RUN / files.PAUSED, b"")
 
-    async def resume(self, ref: Ref) -> None:
+    async def _release(self, ref: Ref) -> None:
         from vmtui.backends.qemu import qmp
 
-        _, folder, _ = self._up(ref)
         await qmp.execute(self._socket(ref, "qmp"), "cont")
-        (folder / files.RUN / files.PAUSED).unlink(missing_ok=True)
 
     async def reconnect(self, ref: Ref, ports: Sequence[Port]) -> None:
         from vmtui.backends.qemu import tap
