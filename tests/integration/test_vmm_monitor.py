@@ -193,6 +193,19 @@ def test_a_guest_that_listens_to_nobody_is_killed(start: Start, code: bytes) -> 
     assert time.monotonic() - began < 3
 
 
+def test_the_machine_has_nothing_open_of_its_monitors(start: Start) -> None:
+    vm = start(HELLO + tiny.HALT)
+    vm.await_log("hello")
+    folder = Path(f"/proc/{vm.machine_pid}/fd")
+    opened = {int(entry.name): os.readlink(entry) for entry in folder.iterdir()}
+    assert [opened[fd] for fd in range(3)] == ["/dev/null"] * 3
+    assert not [
+        place for place in opened.values() if place.startswith((str(vm.folder), "pidfd:", "anon_inode:[pidfd]"))
+    ]
+    pipes = [place for place in opened.values() if place.startswith("pipe:")]
+    assert len(pipes) == 1  # the log
+
+
 def test_a_machine_that_is_killed(start: Start) -> None:
     made = start(HELLO + tiny.HALT)
     made.await_log("hello\n", END_S)

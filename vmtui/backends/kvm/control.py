@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtui.core.errors import OperationFailed
+from vmtui.guests.stream import StreamTerminal
 from vmtui.host import trace
 from vmtui.wire import client, lines
 from vmtui.wire.lines import WireError
@@ -16,8 +17,6 @@ from vmtui.wire.server import CallFailed
 
 READS = frozenset({"info", "metrics"})
 TIMEOUT_S = 5.0
-CHUNK = 64 << 10
-CLOSE_S = 2.0
 
 
 async def call(socket: Path, name: str, *, timeout: float = TIMEOUT_S, **args: Any) -> Any:
@@ -41,35 +40,16 @@ def _words(socket: Path, name: str, args: dict[str, Any]) -> tuple[str, ...]:
     return ("sh", "-c", f"echo {shlex.quote(told)} | socat - UNIX-CONNECT:{shlex.quote(str(socket))}")
 
 
-class VmTerminal:
-    """A Terminal; several may be attached at once, and each first gets what the guest said before."""
+class VmTerminal(StreamTerminal):
+    """Several may be attached at once, and each first gets what the guest said before."""
 
     def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
         self._socket = socket
-        self._reader = reader
-        self._writer = writer
-
-    async def read(self) -> bytes:
-        try:
-            return await self._reader.read(CHUNK)
-        except OSError:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        if self._writer.is_closing():
-            raise ConnectionResetError("the console is closed")
-        self._writer.write(data)
-        await self._writer.drain()
 
     async def resize(self, rows: int, columns: int) -> None:
         with suppress(OperationFailed):
             await call(self._socket, "console_size", rows=rows, columns=columns)
-
-    async def aclose(self) -> None:
-        self._writer.close()
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._writer.wait_closed()
 
 
 async def attach(socket: Path) -> VmTerminal:

@@ -5,43 +5,23 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from vmtui.core.errors import OperationFailed, ResourceBusy
+from vmtui.guests.stream import StreamTerminal
 
-CHUNK = 64 << 10
 TIMEOUT_S = 5.0
 
 
-class SerialTerminal:
-    """A Terminal. The lock is the kernel's: it goes with the process that holds it."""
+class SerialTerminal(StreamTerminal):
+    """The lock is the kernel's: it goes with the process that holds it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lock: int) -> None:
-        self._reader = reader
-        self._writer = writer
+        super().__init__(reader, writer)
         self._lock = lock
 
-    async def read(self) -> bytes:
-        try:
-            return await self._reader.read(CHUNK)
-        except OSError:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        if self._writer.is_closing():
-            raise ConnectionResetError("the console is closed")
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def resize(self, rows: int, columns: int) -> None:  # noqa: ARG002
-        return  # a serial line has no size
-
     async def aclose(self) -> None:
-        self._writer.close()
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._writer.wait_closed()
+        await super().aclose()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
