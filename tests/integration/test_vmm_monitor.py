@@ -111,6 +111,12 @@ def test_a_triple_fault(start: Start) -> None:
     assert made.process.returncode == 0
 
 
+def test_what_was_said_last_tells_a_panic_from_a_restart(start: Start) -> None:
+    vm = start(tiny.printed(b"Kernel panic - not syncing: no\x1b[31m root\n---[ end\n") + tiny.RESET + tiny.HALT)
+    ended = vm.ending(END_S)
+    assert (ended["code"], ended["cause"], ended["reason"]) == (1, "PANIC", "kernel panic: no[31m root")
+
+
 def test_a_reset_ends_it(start: Start) -> None:
     made = start(HELLO + tiny.RESET)
     assert (made.ending(END_S)["cause"], made.ending()["code"]) == ("RESET", 0)

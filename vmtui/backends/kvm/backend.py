@@ -90,7 +90,7 @@ class KvmBackend(MachineBackend):
         except OperationFailed as fault:
             return await self._silent(ref, status, fault)
         phase = Phase.PAUSED if info.get("state") == "paused" else Phase.RUNNING
-        facts, problems = _told(info, str(self._socket(ref, self.control)))
+        facts, problems = _told(ref, info, str(self._socket(ref, self.control)))
         return msgspec.structs.replace(
             status, phase=phase, facts=(*status.facts, *facts), problems=(*status.problems, *problems)
         )
@@ -178,7 +178,7 @@ class KvmBackend(MachineBackend):
         return msgspec.structs.replace(sample, block_read_bytes=read, block_write_bytes=written)
 
 
-def _told(info: dict[str, Any], socket: str) -> tuple[list[Fact], list[Problem]]:
+def _told(ref: Ref, info: dict[str, Any], socket: str) -> tuple[list[Fact], list[Problem]]:
     """What the VMM says of itself, as facts and problems."""
     carried = info.get("carried_by", {})
     facts = [Fact(name=name, value=str(by)) for name, by in sorted(carried.items())]
@@ -188,17 +188,16 @@ def _told(info: dict[str, Any], socket: str) -> tuple[list[Fact], list[Problem]]
         facts.append(Fact(name="walls missing", value=", ".join(map(str, missing))))
     facts.append(Fact(name="control", value=socket))
     troubles = [
-        Problem(code="backend-lost", message=f"{name} has lost its back-end: {reason}", hint="it is being restarted")
+        Problem(
+            code="backend-lost",
+            message=f"{name} has lost its back-end, which is being started again: {reason}",
+            hint=f"vmtui inspect {ref}",
+        )
         for name, reason in info.get("lost", {}).items()
     ]
-    troubles += [
-        Problem(code="needs-reset", message=f"{name} stands still: {reason}", hint="restart the VM")
-        for name, reason in info.get("needs_reset", {}).items()
-    ]
-    troubles += [
-        Problem(code="vmm-fault", message=f"the VMM itself is at fault: {fault}", hint="restart the VM")
-        for fault in info.get("faults", [])
-    ]
+    stuck = [("needs-reset", f"{name} stands still: {why}") for name, why in info.get("needs_reset", {}).items()]
+    stuck += [("vmm-fault", f"the VMM itself is at fault: {fault}") for fault in info.get("faults", [])]
+    troubles += [Problem(code=code, message=message, hint=f"vmtui restart {ref}") for code, message in stuck]
     return facts, troubles
 
 
