@@ -51,6 +51,8 @@ class Card(VirtioDevice):
         try:
             tap = Tap(fd)
             with self.lock:
+                if self.tap is not None and self.tap.gone:
+                    self.unplug()  # nobody had noticed: what was under way is lost as ever
                 session, was_up = self.session, self.tap is not None
                 if session is not None:
                     self.connect(tap, session)

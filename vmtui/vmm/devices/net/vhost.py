@@ -69,6 +69,7 @@ class VhostNet(Card):
 
     def connect(self, tap: Tap, session: Activation) -> None:
         super().connect(tap, session)
+        self._error.drain()  # of the TAP before
         try:
             for index in _enabled(session):
                 self._kernel.set_tap(index, tap.fd)
@@ -110,9 +111,8 @@ class VhostNet(Card):
     def _failed(self) -> None:
         """By a packet for a TAP that was deleted, or by the guest."""
         with self.lock:
-            self._error.drain()
             session = self.session
-            if session is None:
+            if not self._error.drain() or session is None:
                 return
             if self.tap is not None and self.tap.gone:
                 self.unplug()
