@@ -12,7 +12,7 @@ TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry
 BENCH_PACKAGES := htop lnav podman
 # What only a host with working KVM can show. These end every `make test`; `make lab` runs all there are.
 LAB_CORE       := -m "lab and not thorough" $(addprefix tests/lab/test_vmm_,boot.py devices.py systemd.py) tests/lab/test_dev_profile.py
-IN_THE_LAB     := $(BIN)/python -m tests.lab.host --timeout 1500 --report build/lab -- \
+IN_THE_LAB     := $(BIN)/python -m tests.lab.host --timeout 720 --report build/lab -- \
                   $(BIN)/pytest --junitxml=/run/lab/out/report.xml --durations=10
 
 .PHONY: run test snapshots kills fuzz bench down lab lab-shell setup packages test-packages bench-packages clean
