@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from tests.lab.host import cache, system
-from tests.lab.host.machine import Job, LabFailed, run
+from tests.lab.host.machine import Job, LabCrashed, LabFailed, run
 from vmtui.core.errors import Fault
 
 FAILED = 125  # of the lab itself, as env(1) and timeout(1) have it
@@ -52,7 +52,11 @@ def main() -> int:
             shown=tuple(chosen.show),
             report=chosen.report,
         )
-        return run(job, sys.stdout.buffer)
+        try:
+            return run(job, sys.stdout.buffer)
+        except LabCrashed as crash:
+            print(f"lab: {crash}\nlab: once more, from the beginning", file=sys.stderr)
+            return run(job, sys.stdout.buffer)
     except (Fault, LabFailed) as error:
         print(f"lab: {error}", file=sys.stderr)
         return FAILED

@@ -36,6 +36,10 @@ class LabFailed(Exception):
     """The job did not come to an end; str() says why, and what the lab's console said."""
 
 
+class LabCrashed(LabFailed):
+    """The lab's own kernel fell, under nothing that its job did: an emulated processor with SVM does that at times."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """`shown` are directories of the host below /tmp, /var/tmp or /run that are to be there too.
@@ -77,9 +81,10 @@ def run(job: Job, out: IO[bytes]) -> int:
         code = share / "code"
         if problem is None and code.exists():
             return int(code.read_text())
-        raise LabFailed(
-            f"{problem or 'the lab went down under its job'}; its console said:\n{_tail(share / 'console')}"
-        )
+        said = f"its console said:\n{_tail(share / 'console')}"
+        if problem is None:
+            raise LabCrashed(f"the lab went down under its job; {said}")
+        raise LabFailed(f"{problem}; {said}")
     finally:
         shutil.rmtree(share, ignore_errors=True)
 
