@@ -23,6 +23,7 @@ from vmtui.headless.exit_codes import MEANINGS, ExitCode, Usage
         (errors.ReadinessTimeout("x"), 124, "readiness-timeout"),
         (errors.OperationFailed("x"), 71, "operation-failed"),
         (errors.NotPermitted("x"), 71, "not-permitted"),
+        (errors.Denied("x"), 77, "denied"),
         (errors.CommandFailed("x", code=3), 71, "command-failed"),
         (RuntimeError("x"), 1, "runtime-error"),
     ],

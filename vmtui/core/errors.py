@@ -7,6 +7,7 @@ from vmtui.host.faults import CommandFailed, Fault, MissingCapability
 __all__ = [
     "CommandFailed",
     "Conflict",
+    "Denied",
     "Fault",
     "FileInvalid",
     "InvalidInput",
@@ -37,6 +38,10 @@ class ResourceBusy(Fault):
 
 class NotPermitted(Fault):
     """The action is not possible in this phase, or the backend lacks the role."""
+
+
+class Denied(Fault):
+    """The role of the person who asks does not permit it, or a second person did not agree."""
 
 
 class InvalidInput(Fault):

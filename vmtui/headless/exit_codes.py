@@ -6,6 +6,7 @@ import signal
 from enum import IntEnum
 
 from vmtui.core.errors import (
+    Denied,
     Fault,
     LockHeld,
     MissingCapability,
@@ -16,7 +17,7 @@ from vmtui.core.errors import (
 
 
 class ExitCode(IntEnum):
-    """64 to 75 are those of sysexits.h, 124 that of timeout(1), 130 and 143 those of a shell."""
+    """64 to 77 are those of sysexits.h, 124 that of timeout(1), 130 and 143 those of a shell."""
 
     OK = 0
     INTERNAL = 1
@@ -27,6 +28,7 @@ class ExitCode(IntEnum):
     KEPT = 70
     ROLLED_BACK = 71
     LOCK_HELD = 75
+    DENIED = 77
     NOT_READY = 124
     INTERRUPTED = 130
     TERMINATED = 143
@@ -42,6 +44,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.KEPT: "failed; what was done is kept (--on-failure keep)",
     ExitCode.ROLLED_BACK: "failed; the state is as it was before",
     ExitCode.LOCK_HELD: "another vmtui changes this workspace right now",
+    ExitCode.DENIED: "the role of the person who asks does not permit it",
     ExitCode.NOT_READY: "a resource did not become ready in time",
     ExitCode.INTERRUPTED: "interrupted (SIGINT), after cleaning up",
     ExitCode.TERMINATED: "terminated (SIGTERM), after cleaning up",
@@ -57,6 +60,7 @@ def of(error: BaseException) -> ExitCode:
     for kind, code in (
         (Usage, ExitCode.USAGE),
         (NotFound, ExitCode.USAGE),
+        (Denied, ExitCode.DENIED),
         (ProfileInvalid, ExitCode.INVALID_PROFILE),
         (MissingCapability, ExitCode.MISSING_CAPABILITY),
         (LockHeld, ExitCode.LOCK_HELD),
