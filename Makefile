@@ -8,7 +8,7 @@ VMTUI    := $(SUDO) $(BIN)/vmtui
 
 RUN_PACKAGES   := ca-certificates conmon dnsmasq-base golang-github-containers-common iproute2 nftables \
                   qemu-system-x86 qemu-utils runc skopeo
-TEST_PACKAGES  := acpica-tools binutils busybox-static cpio crun docker-registry e2fsprogs fish golang-github-opencontainers-specs-dev kmod less mmdebstrap procps tmux umoci vim-tiny zsh
+TEST_PACKAGES  := acpica-tools binutils busybox-static chromium cpio crun docker-registry dropbear-bin e2fsprogs fish golang-github-opencontainers-specs-dev kmod less mmdebstrap openssh-client procps putty-tools tmux umoci vim-tiny zsh
 BENCH_PACKAGES := htop lnav podman
 # What only a host with working KVM can show. These end every `make test`; `make lab` runs all there are.
 LAB_CORE       := -m "lab and not thorough" $(addprefix tests/lab/test_vmm_,boot.py devices.py systemd.py) tests/lab/test_dev_profile.py
