@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.progress import Progress
+
 INSIDE = "VMTUI_LAB" in os.environ
 OUTSIDE = "runs in the lab alone: make lab"
 
+NOTES = Path("/run/lab/out")
 collect_ignore_glob = [] if INSIDE else ["test_*.py"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if INSIDE and not config.pluginmanager.has_plugin("progress"):
+        config.pluginmanager.register(Progress(NOTES), "progress")
 
 
 def pytest_report_header() -> str | None:

@@ -7,16 +7,18 @@
 The command runs as root in the project's directory, without input. Its stdout and stderr come out on stdout as they are
 written, and its exit code is the exit code. All files of the host are there, and what is written is lost, but for what
 goes to /run/lab/out (see --report). /tmp, /var/tmp and /run are empty, but for --show. There is no network.
+A lab that falls or stands still is begun once more, and pytest leaves out in the next one what has passed by then.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from tests.lab.host import cache, system
-from tests.lab.host.machine import Job, LabCrashed, LabFailed, run
+from tests.lab.host import again, cache, system
+from tests.lab.host.machine import Job, LabFailed
 from vmtui.core.errors import Fault
 
 FAILED = 125  # of the lab itself, as env(1) and timeout(1) have it
@@ -26,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.lab.host", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--timeout", type=float, default=480, metavar="SECONDS", help="boot and all (default: 480)")
+    parser.add_argument("--timeout", type=float, default=480, metavar="SECONDS", help="all boots (default: 480)")
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB", help="files in memory too (default: 4096)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for the command")
     parser.add_argument("--show", action="append", default=[], type=Path, metavar="DIR", help="a directory in /tmp")
@@ -43,6 +45,8 @@ def main() -> int:
             return 0
         if not chosen.command and not chosen.shell:
             parser.error("which command?")
+        cache.all_fetched()
+        system.disk()
         job = Job(
             argv=tuple(chosen.command) or ("bash", "-l"),
             environment=dict(pair.split("=", 1) for pair in chosen.env),
@@ -52,11 +56,8 @@ def main() -> int:
             shown=tuple(chosen.show),
             report=chosen.report,
         )
-        try:
-            return run(job, sys.stdout.buffer)
-        except LabCrashed as crash:
-            print(f"lab: {crash}\nlab: once more, from the beginning", file=sys.stderr)
-            return run(job, sys.stdout.buffer)
+        with nullcontext() if job.terminal else cache.turn():
+            return again.run(job, sys.stdout.buffer, lambda text: print(f"lab: {text}", file=sys.stderr, flush=True))
     except (Fault, LabFailed) as error:
         print(f"lab: {error}", file=sys.stderr)
         return FAILED

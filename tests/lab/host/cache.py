@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from vmtui.core.backend import Progress
@@ -53,20 +53,26 @@ def fetched(suite: str, sort: str) -> Kernel:
 
 def all_fetched() -> list[Kernel]:
     """All that tests need, for the lab cannot fetch anything: kernels, an image, busybox. Raises Fault."""
-    images = ImageStore(place(SUITES[0]))
-    asyncio.run(images.ensure(IMAGE, _say))
-    return [fetched(suite, sort) for suite in SUITES for sort in SORTS]
+    with _alone("fetching", "is fetching what it needs"):
+        images = ImageStore(place(SUITES[0]))
+        asyncio.run(images.ensure(IMAGE, _say))
+        busybox()
+        return [fetched(suite, sort) for suite in SUITES for sort in SORTS]
+
+
+def turn() -> AbstractContextManager[None]:
+    """Wait until no other lab of this user runs: two on the same processors would run into all their time-outs."""
+    return _alone("lock", "is running")
 
 
 @contextmanager
-def turn() -> Iterator[None]:
-    """Wait until no other lab of this user runs: two on the same processors would run into all their time-outs."""
+def _alone(name: str, does: str) -> Iterator[None]:
     folder().mkdir(parents=True, exist_ok=True)
-    with (folder() / "lock").open("w") as lock:
+    with (folder() / name).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("lab: another one is running; this one starts when it has ended", file=sys.stderr, flush=True)
+            print(f"lab: another one {does}; this one goes on when it has ended", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

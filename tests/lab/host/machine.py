@@ -11,15 +11,18 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import termios
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tests.lab.host import cache, initramfs, system
+from tests.lab.host import cache, initramfs, monitor
+from tests.lab.host.pulse import LOOK_S, Pulse, waited_s
 from vmtui.guests.kernel import Kernel
 from vmtui.host.process import which
 
@@ -28,63 +31,80 @@ GUEST = Path(__file__).parent / "guest"
 HIDDEN = ("/run", "/tmp", "/var/tmp")  # memory, in the lab
 SHARE = "/run/lab"
 DISK_BYTES = 16 << 30  # sparse; what is written to it is gone after the run
-APPEND = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on"
-CONSOLE_TAIL_BYTES = 16 << 10
+# An oops is the emulator's: what runs on after it is no lab to prove anything in.
+APPEND = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on"
+CONSOLE_TAIL_CHARS = 16 << 10
 
 
 class LabFailed(Exception):
     """The job did not come to an end; str() says why, and what the lab's console said."""
 
+    console = ""
+
+    def __str__(self) -> str:
+        return super().__str__() + (f"; its console said:\n{self.console}" if self.console else "")
+
 
 class LabCrashed(LabFailed):
-    """The lab's own kernel fell, under nothing that its job did: an emulated processor with SVM does that at times."""
+    """The lab fell or stood still, under nothing that its job did: an emulated processor with SVM does that at times.
+
+    `passed` and `failed` are what tests had noted by then: tests/lab/progress.py.
+    """
+
+    passed = ""
+    failed = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """`shown` are directories of the host below /tmp, /var/tmp or /run that are to be there too.
 
-    `report` is where files go that the job puts into /run/lab/out; the directory is made.
+    `report` is where files go that the job puts into /run/lab/out; the directory is made. `still_s` is for how long one
+    of its processors may do nothing that it was asked for.
     """
 
     argv: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 480.0
+    still_s: float = 60.0
     terminal: bool = False
     memory_mib: int = 4096
     shown: tuple[Path, ...] = ()
     report: Path | None = None
 
 
-def run(job: Job, out: IO[bytes]) -> int:
+def run(job: Job, out: IO[bytes], *, timeout_s: float, passed: str = "") -> int:
     """Boot, run the job with its output going to `out` as it comes, and return its exit code.
 
-    Nothing of it runs any more when this returns or raises, or when this process is gone. Raises LabFailed (it did not
-    end in time, the machine went down under it), Fault (no network, no space, no QEMU).
+    All that it needs is in the cache. `passed` is what an earlier lab with the same job left as that.
+    Nothing of it runs any more when this returns or raises, or when this process is gone. Raises LabCrashed, LabFailed
+    (it did not end in time), Fault (no QEMU).
     """
-    cache.all_fetched()
-    system.disk()
     kernel = cache.fetched("bookworm", "generic")
     for package in ("vmtui", "tests"):  # what is compiled here need not be, slowly, in there
         compileall.compile_dir(ROOT / package, quiet=2)
     share = Path(tempfile.mkdtemp(prefix="vmtui-lab-"))
     try:
         _prepare(share, job, kernel)
+        if passed:
+            (share / "out/passed").write_text(passed)
         argv = _command(share, job, kernel)
-        if job.terminal:
-            problem = _foreground(argv, job.timeout_s)
-        else:
-            with cache.turn():
-                problem = _piped(argv, job.timeout_s, out)
-        if job.report is not None:
-            shutil.copytree(share / "out", job.report, dirs_exist_ok=True)
-        code = share / "code"
-        if problem is None and code.exists():
-            return int(code.read_text())
-        said = f"its console said:\n{_tail(share / 'console')}"
-        if problem is None:
-            raise LabCrashed(f"the lab went down under its job; {said}")
-        raise LabFailed(f"{problem}; {said}")
+        try:
+            if job.terminal:
+                _foreground(argv, timeout_s)
+            else:
+                _piped(argv, Pulse(share), timeout_s, job.still_s, out)
+            if not (share / "code").exists():
+                raise LabCrashed("the lab went down under its job")
+            return int((share / "code").read_text())
+        finally:
+            if job.report is not None:
+                shutil.copytree(share / "out", job.report, dirs_exist_ok=True)
+    except LabFailed as failure:
+        failure.console = _tail(share / "console")
+        if isinstance(failure, LabCrashed):
+            failure.passed, failure.failed = (_read(share / "out" / name) for name in ("passed", "failed"))
+        raise
     finally:
         shutil.rmtree(share, ignore_errors=True)
 
@@ -144,10 +164,18 @@ def _command(share: Path, job: Job, kernel: Kernel) -> list[str]:
     ]  # fmt: skip
 
 
-def _piped(argv: list[str], timeout_s: float, out: IO[bytes]) -> str | None:
-    """What went wrong, or None. A signal to our process group does not reach it: it ends with us."""
+def _piped(argv: list[str], pulse: Pulse, timeout_s: float, still_s: float, out: IO[bytes]) -> None:
+    """Returns when it has gone down. A signal to our process group does not reach it: it ends with us."""
+    ours, its = socket.socketpair()
+    argv = [*argv, "-chardev", f"socket,id=monitor,fd={its.fileno()}", "-mon", "chardev=monitor,mode=control"]
     stdin = subprocess.PIPE  # silent, but open: at its end QEMU would close the port that the output goes through
-    with subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with (
+        ours,
+        its,
+        subprocess.Popen(
+            argv, stdin=stdin, stdout=subprocess.PIPE, start_new_session=True, pass_fds=[its.fileno()]
+        ) as process,
+    ):
         stdout = process.stdout
         assert stdout is not None
 
@@ -159,20 +187,39 @@ def _piped(argv: list[str], timeout_s: float, out: IO[bytes]) -> str | None:
         pumping = threading.Thread(target=pump)
         pumping.start()
         try:
-            return _waited(process, timeout_s)
+            _watched(process, pulse, ours, timeout_s, still_s)
         finally:
             process.kill()
             pumping.join()
 
 
-def _foreground(argv: list[str], timeout_s: float) -> str | None:
+def _watched(
+    process: subprocess.Popen[bytes], pulse: Pulse, qmp: socket.socket, timeout_s: float, still_s: float
+) -> None:
+    """Raises LabCrashed, LabFailed; both say where its processors are."""
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return _gone(process.wait(LOOK_S))
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+        missing, missing_s = pulse.look(now, waited_s(process.pid))
+        if missing_s > still_s:
+            raise LabCrashed(f"the lab stands still, {missing} for {missing_s:.0f} s\n{monitor.state(qmp)}")
+        if now > end:
+            raise LabFailed(f"the job did not end within {timeout_s:.0f} s\n{monitor.state(qmp)}")
+
+
+def _foreground(argv: list[str], timeout_s: float) -> None:
     """The same with our terminal for its own: QEMU puts it into raw mode, and we put it back."""
     before = termios.tcgetattr(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with subprocess.Popen(argv) as process:
             try:
-                return _waited(process, timeout_s)
+                _gone(process.wait(timeout_s))
+            except subprocess.TimeoutExpired:
+                raise LabFailed(f"the job did not end within {timeout_s:.0f} s") from None
             finally:
                 process.kill()
     finally:
@@ -180,18 +227,17 @@ def _foreground(argv: list[str], timeout_s: float) -> str | None:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _waited(process: subprocess.Popen[bytes], timeout_s: float) -> str | None:
-    try:
-        code = process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return f"the job did not end within {timeout_s:g} s"
-    return f"QEMU ended with {code}" if code else None
+def _gone(code: int) -> None:
+    if code < 0:
+        raise LabCrashed(f"QEMU was ended by {signal.Signals(-code).name}")
+    if code > 0:
+        raise LabFailed(f"QEMU ended with {code}")
+
+
+def _read(file: Path) -> str:
+    return file.read_text(errors="replace") if file.exists() else ""
 
 
 def _tail(console: Path) -> str:
-    try:
-        said = console.read_bytes()[-CONSOLE_TAIL_BYTES:]
-    except OSError:
-        return "(nothing)"
-    text = said.decode(errors="replace").replace("\r", "")
+    text = _read(console)[-CONSOLE_TAIL_CHARS:].replace("\r", "")
     return "".join(char for char in text if char.isprintable() or char == "\n")
