@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.filters import verdict
-from vmtui.vmm.confine import landlock, seccomp
+from vmtui.vmm.confine import seccomp
 from vmtui.vmm.kvm import constants as kvm
-from vmtui.walls import bpf
+from vmtui.walls import bpf, landlock
 
 PID = 7
 HIGH = 1 << 32

@@ -14,9 +14,9 @@ import threading
 from typing import Any
 
 from tests.support.confined.host import FILE_BYTES, UID, Host, address, attacks, attempt, call, lock_in
-from vmtui.vmm.confine import landlock, limits, namespaces, seccomp
+from vmtui.vmm.confine import limits, namespaces, seccomp
 from vmtui.vmm.confine.fork import fork_apart
-from vmtui.walls import bpf, calls
+from vmtui.walls import bpf, calls, landlock
 
 
 def less(host: Host) -> dict[str, dict[str, str]]:

@@ -13,10 +13,10 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmtui.vmm.confine import landlock, namespaces, owners, room
+from vmtui.vmm.confine import namespaces, owners, room
 from vmtui.vmm.confine.fork import fork_apart
 from vmtui.vmm.confine.room import Share
-from vmtui.walls import calls, denials
+from vmtui.walls import calls, denials, landlock
 
 OPEN_FILES = 1_000_000  # what virtiofsd wants: it holds one for each file that the guest's kernel remembers
 # linux/capability.h: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID, SETPCAP, SYS_CHROOT,

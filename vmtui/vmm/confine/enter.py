@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmtui.vmm.confine import landlock, limits, namespaces, seccomp
-from vmtui.walls import bpf, calls
+from vmtui.vmm.confine import limits, namespaces, seccomp
+from vmtui.walls import bpf, calls, landlock
 
 PF_USER_WORKER = 0x4000  # include/linux/sched.h, since 6.4
 

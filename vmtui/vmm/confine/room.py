@@ -6,9 +6,9 @@ import os
 import stat
 from typing import NamedTuple
 
-from vmtui.vmm.confine import landlock, owners
+from vmtui.vmm.confine import owners
 from vmtui.vmm.confine.namespaces import QUIET
-from vmtui.walls import calls
+from vmtui.walls import calls, landlock
 
 # Where programs and their libraries are; those of Nix and Guix are under the last two.
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/nix/store", "/gnu/store")
