@@ -31,6 +31,11 @@ ports = [ ["8080:80"], [ "1:1",
   "2:2" ] ]
 [[aot]]
 key = 1
+[aot.inner]
+key = 2
+[[aot]]
+key = 3
+inner.key = 4
 '''
 
 
@@ -48,7 +53,13 @@ def test_every_form_has_its_line() -> None:
     assert at("vm", "guest", "environment", "PATH.x") == 15
     assert at("container", "web") == 16
     assert at("container", "web", "ports", 1, 1) == 20
-    assert at("aot", "key") == 22
+    assert at("aot") == 21
+    assert at("aot", 0, "key") == 22
+    assert at("aot", 0, "inner", "key") == 24
+    assert at("aot", 1) == 25
+    assert at("aot", 1, "key") == 26
+    assert at("aot", 1, "inner", "key") == 27
+    assert at("aot", 2, "key") == 21
 
 
 def test_an_unknown_key_gets_the_line_of_what_holds_it() -> None:

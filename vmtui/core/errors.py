@@ -20,6 +20,7 @@ __all__ = [
     "QueryError",
     "ReadinessTimeout",
     "ResourceBusy",
+    "ServeInvalid",
     "SettingsInvalid",
 ]
 
@@ -74,6 +75,10 @@ class ProfileInvalid(FileInvalid):
 
 class SettingsInvalid(FileInvalid):
     """The settings file, or a part of it, cannot be used."""
+
+
+class ServeInvalid(FileInvalid):
+    """The file of the console's server and its roles cannot be used."""
 
 
 class OperationFailed(Fault):

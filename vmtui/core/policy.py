@@ -56,6 +56,13 @@ class Verb(StrEnum):
 WHOLE = frozenset({Verb.HOST, Verb.SESSIONS, Verb.OBSERVE, Verb.DRIVE, Verb.AUDIT, Verb.RECORDINGS})
 RESOURCE = frozenset(Verb) - WHOLE
 LOOKING = frozenset({Verb.VIEW, Verb.LOGS, Verb.STATS, Verb.AUDIT, Verb.SESSIONS, Verb.RECORDINGS, Verb.OBSERVE})
+# What waits until a second person agrees, where the role says so.
+APPROVABLE = frozenset(
+    {
+        Verb.CONSOLE, Verb.EXEC, Verb.START, Verb.STOP, Verb.RESTART, Verb.KILL, Verb.PAUSE, Verb.RESUME,
+        Verb.RECONNECT, Verb.CREATE, Verb.CHANGE, Verb.DELETE, Verb.PURGE, Verb.RESIZE, Verb.HOST,
+    }
+)  # fmt: skip
 OPERATOR = RESOURCE - {Verb.PURGE, Verb.FILES, Verb.EXPORT, Verb.IMPORT, Verb.APPROVE}
 
 

@@ -44,20 +44,35 @@ class Positions:
     def _document(self) -> None:
         text, at = self._text, 0
         prefix: Path = ()
+        arrays: dict[Path, int] = {}  # of tables: the place of the last one
         while True:
             at = self._skip(BLANK, at)
             if at >= len(text):
                 return
             if text[at] == "[":
-                start = at
-                at = self._skip(SPACE, at + (2 if text.startswith("[[", at) else 1))
+                start, array = at, text.startswith("[[", at)
+                at = self._skip(SPACE, at + (2 if array else 1))
                 prefix, at = self._key((), at)
+                if array or arrays:
+                    prefix = self._in_arrays(prefix, arrays, begin=array)
                 self._found.setdefault(prefix, start)
                 at = text.find("\n", at)
                 if at < 0:
                     return
             else:
                 at = self._pair(prefix, at)
+
+    @staticmethod
+    def _in_arrays(key: Path, arrays: dict[Path, int], *, begin: bool) -> Path:
+        """The path of a table that is in arrays of tables, or begins a new one of them."""
+        path: Path = ()
+        for place, part in enumerate(key):
+            path = (*path, part)
+            if begin and place == len(key) - 1:
+                arrays[path] = arrays.get(path, -1) + 1
+            if path in arrays:
+                path = (*path, arrays[path])
+        return path
 
     def _skip(self, pattern: re.Pattern[str], at: int) -> int:
         match = pattern.match(self._text, at)
