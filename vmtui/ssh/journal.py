@@ -1,0 +1,84 @@
+"""What the server says: a line on stderr for who runs it, and a record in the audit log for who asks later."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from vmtui.core.errors import Fault
+from vmtui.core.policy import Person
+from vmtui.engine.audit import Entry, Log
+
+LOGIN, LOGOUT, CONNECT, FILES, RELOAD, SERVE = "login", "logout", "connect", "files", "reload", "serve"
+REFUSALS_AT_ONCE = 30.0  # then one a second: strangers fill no disk
+LONGEST_LINE = 500
+NOBODY = Person(name="")
+
+
+def plain(text: str) -> str:
+    """Hostile text on one line: what a terminal would act upon is shown as an escape."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return shown if len(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"
+
+
+class Journal:
+    """`out` is for people; a failing audit log is said there, and raised where it must stop what it should note."""
+
+    def __init__(
+        self, log: Log | None, *, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._out = out or sys.stderr
+        self._clock = clock
+        self._credit, self._since = REFUSALS_AT_ONCE, clock()
+        self._untold = 0
+
+    def say(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        try:
+            self._out.write(f"{stamp} {plain(text)}\n")
+            self._out.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            pass
+
+    def note(self, person: Person, session: str, verb: str, refs: tuple[str, ...], result: str, message: str) -> None:
+        """To the audit log alone. Raises OperationFailed."""
+        if self._log is not None:
+            self._log.append(Entry(
+                who=person.name, key=person.key, origin=person.origin, session=session, verb=verb, refs=refs,
+                result=result, message=message,
+            ))  # fmt: skip
+
+    def try_note(
+        self, person: Person, session: str, verb: str, refs: tuple[str, ...], result: str, message: str
+    ) -> None:
+        """The same of what has happened already: a failure is said, and changes nothing."""
+        try:
+            self.note(person, session, verb, refs, result, message)
+        except Fault as fault:
+            self.say(f"the audit log lacks {verb} of {person.name}: {fault}")
+
+    def told(self, person: Person, verb: str, result: str, message: str, *, session: str = "") -> None:
+        """Both."""
+        self.say(f"{person.name or 'somebody'} from {person.origin or 'here'}: {verb} {result}: {message}")
+        self.try_note(person, session, verb, (), result, message)
+
+    def refused(self, person: Person, message: str) -> None:
+        """A login that failed. Of very many only some are told, and how many were not."""
+        now = self._clock()
+        self._credit = min(REFUSALS_AT_ONCE, self._credit + now - self._since)
+        self._since = now
+        if self._credit < 1.0:
+            self._untold += 1
+            return
+        self._credit -= 1.0
+        more = f" (and {self._untold} more before, of which nothing was noted)" if self._untold else ""
+        self._untold = 0
+        self.told(person, LOGIN, "denied", message + more)
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
