@@ -1,0 +1,204 @@
+"""What a browser can ask for: to come in by a token, the page, its files, its terminal, and to leave.
+
+Nothing is read before the Host header has passed; nothing but the page's files is had without a login.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from aiohttp import WSCloseCode, web
+
+from vmtui.core.errors import Fault
+from vmtui.core.policy import Person
+from vmtui.ssh.session import Audit, Outlet, Request, Session
+from vmtui.ssh.web import origin, page, terminal
+from vmtui.ssh.web.assets import Asset
+from vmtui.ssh.web.logins import Login, Logins
+from vmtui.ssh.web.settings import WebSettings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+HEARTBEAT_S = 30.0
+CLOSE_S = 2.0
+ENVIRONMENT = {"LANG": "C.UTF-8", "COLORTERM": "truecolor"}
+ASK = "ssh HOST web"
+
+
+class Opens(Protocol):
+    """Where sessions come from."""
+
+    async def open(self, request: Request, outlet: Outlet) -> Session: ...
+
+
+class Pages:
+    """The handlers of one server."""
+
+    def __init__(
+        self,
+        sessions: Opens,
+        logins: Logins,
+        assets: Mapping[str, Asset],
+        names: origin.Names,
+        settings: WebSettings,
+        *,
+        tls: bool,
+        audit: Audit,
+        admit: Callable[[web.Request], None],
+    ) -> None:
+        self._sessions = sessions
+        self._logins = logins
+        self._assets = assets
+        self._names = names
+        self._settings = settings
+        self._tls = tls
+        self._audit = audit
+        self._admit = admit  # told of each request of a login
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard], client_max_size=4096)
+        app.on_response_prepare.append(_harden)
+        app.router.add_get("/", self._enter, allow_head=False)
+        app.router.add_get("/assets/{name}", self._asset, allow_head=False)
+        app.router.add_get("/s/{login}/", self._page, allow_head=False)
+        app.router.add_get("/s/{login}/terminal", self._terminal, allow_head=False)
+        app.router.add_post("/s/{login}/leave", self._leave)
+        return app
+
+    async def close(self, reason: str) -> None:
+        """Tell every page."""
+        closing = (terminal.close(socket, WSCloseCode.GOING_AWAY, reason) for socket in self._sockets)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        local = (request.get_extra_info("sockname") or ("",))[0]
+        if not self._names.knows(request.host, local):
+            return _words(421, "This host is not known by that name.", 'names = ["NAME"] in [serve.web]')
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return _words(error.status, error.reason)
+
+    async def _enter(self, request: web.Request) -> web.StreamResponse:
+        token = request.query.get("token", "")
+        if not token:
+            return _words(401, "A link opens this console, once. Ask for one:", ASK)
+        if request.headers.get("Sec-Purpose", "").startswith("prefetch"):
+            return _words(503, "A link that opens once is not fetched ahead.")
+        came_from = _origin(request)
+        found = self._logins.redeem(token, came_from)
+        if found is None:
+            self._audit(Person(name="", origin=came_from), "", "login", (), "denied", "no such token")
+            return _words(403, "This link has been used, or is too old. Ask for another:", ASK)
+        login, secret = found
+        self._audit(login.person, "", "login", (), "done", f"role {login.role.name}")
+        path = f"/s/{login.id}/"
+        # From a page of another site the browser would not send the cookie along a redirect: it is to begin anew here.
+        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+            response = _words(200, "Opening the console.", to=path)
+        else:
+            response = _words(303, "Opening the console.")
+            response.headers["Location"] = path
+        response.set_cookie(self._cookie, secret, path=path, httponly=True, samesite="Strict", secure=self._tls)
+        return response
+
+    async def _asset(self, request: web.Request) -> web.StreamResponse:
+        asset = self._assets.get(request.match_info["name"])
+        if asset is None:
+            raise web.HTTPNotFound
+        headers = {"ETag": asset.tag, "Cache-Control": "private, no-cache"}
+        if request.headers.get("If-None-Match") == asset.tag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=asset.data, headers={**headers, "Content-Type": asset.media_type})
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        login = self._login(request)
+        html, policy = page.console(login.person, login.role, host=request.host, path=f"/s/{login.id}/", tls=self._tls)
+        return _html(200, html, policy)
+
+    async def _terminal(self, request: web.Request) -> web.StreamResponse:
+        if not origin.same(request.headers.get("Origin", ""), request.host, tls=self._tls):
+            self._audit(Person(name="", origin=_origin(request)), "", "login", (), "denied", "a page of another origin")
+            raise web.HTTPForbidden(reason="A page of another origin may not open the console.")
+        login = self._login(request)
+        socket = web.WebSocketResponse(
+            timeout=CLOSE_S, heartbeat=HEARTBEAT_S, compress=False, max_msg_size=terminal.MESSAGE_BYTES
+        )
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        try:
+            await self._serve(request, socket, login)
+        finally:
+            self._sockets.discard(socket)
+        return socket
+
+    async def _serve(self, request: web.Request, socket: web.WebSocketResponse, login: Login) -> None:
+        if len(login.sessions) + login.opening >= self._settings.sessions:
+            words = f"This login has {self._settings.sessions} sessions already: close another page first."
+            return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, words)
+        wanted = Request(
+            person=Person(name=login.person.name, key=login.person.key, origin=_origin(request)),
+            role=login.role,
+            term="xterm-256color",
+            environment=ENVIRONMENT,
+            size=terminal.size(request.query.get("width"), request.query.get("height")),
+            via="web",
+        )
+        login.opening += 1
+        try:
+            session = await self._sessions.open(wanted, terminal.Screen(socket))
+        except Fault as fault:
+            return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, f"It did not begin: {fault}.")
+        finally:
+            login.opening -= 1
+        login.sessions[session] = ""
+        try:
+            code, words = await terminal.connect(socket, session)
+        finally:
+            reason = login.sessions.pop(session)
+        return await terminal.close(socket, code, reason or words)
+
+    async def _leave(self, request: web.Request) -> web.StreamResponse:
+        if not origin.same(request.headers.get("Origin", ""), request.host, tls=self._tls):
+            raise web.HTTPForbidden(reason="A page of another origin may not end the login.")
+        login = self._login(request)
+        self._logins.end(login, "You have logged out.")
+        self._audit(login.person, "", "logout", (), "done", "")
+        response = _words(200, "You have logged out. Ask for another link to come back:", ASK)
+        response.del_cookie(self._cookie, path=f"/s/{login.id}/")
+        return response
+
+    def _login(self, request: web.Request) -> Login:
+        login = self._logins.find(request.match_info["login"], request.cookies.get(self._cookie, ""))
+        if login is None:
+            raise web.HTTPUnauthorized(reason="This browser is not logged in, or not any more.")
+        self._admit(request)
+        return login
+
+    @property
+    def _cookie(self) -> str:
+        return "__Secure-vmtui" if self._tls else "vmtui"
+
+
+async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+    for name, value in page.HEADERS.items():
+        if name == "Server" or name not in response.headers:
+            response.headers[name] = value
+    response.headers.setdefault("Content-Security-Policy", page.CLOSED)
+
+
+def _words(status: int, text: str, hint: str = "", *, to: str = "") -> web.Response:
+    return _html(status, *page.words(text, hint, to=to))
+
+
+def _html(status: int, html: str, policy: str) -> web.Response:
+    headers = {"Content-Security-Policy": policy}
+    return web.Response(status=status, text=html, content_type="text/html", charset="utf-8", headers=headers)
+
+
+def _origin(request: web.Request) -> str:
+    peer = request.get_extra_info("peername") or ("unknown", 0)
+    return f"web {peer[0]} port {peer[1]}"

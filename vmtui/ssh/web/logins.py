@@ -1,0 +1,133 @@
+"""Who may come in by browser: tokens that open once, and the logins that they become. No I/O.
+
+A token is a link that somebody proved their right to by other means, over SSH or by having started the server. It
+lapses after a minute and dies when it is used. What it becomes is a cookie together with a path that nobody can guess:
+browsers send cookies to every port of a host, whoever listens there, but only under their path.
+Of all secrets only digests are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from vmtui.core.policy import Person, Role
+from vmtui.ssh.session import Session
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+MOST = 1000  # tokens that wait, and logins: the oldest give way
+
+
+class Grant:
+    """Whom a token lets in, and as what."""
+
+    def __init__(self, person: Person, role: Role, until: float) -> None:
+        self.person = person
+        self.role = role
+        self.until = until
+
+
+class Login:
+    """A browser that came in. `sessions` are those that it has open, each with why it ends, "" while it does not."""
+
+    def __init__(self, id: str, secret: str, grant: Grant, until: float) -> None:  # noqa: A002
+        self.id = id
+        self.person = grant.person
+        self.role = grant.role
+        self.until = until
+        self.sessions: dict[Session, str] = {}
+        self.opening = 0
+        self._digest = _digest(secret)
+
+    def is_of(self, secret: str) -> bool:
+        return secrets.compare_digest(self._digest, _digest(secret))
+
+    def end(self, reason: str) -> None:
+        for session in tuple(self.sessions):
+            self.sessions[session] = reason
+            session.hang_up(reason)
+
+
+class Logins:
+    """All tokens and logins of one server."""
+
+    def __init__(self, *, token_s: float, login_s: float, clock: Clock = time.monotonic) -> None:
+        self._token_s = token_s
+        self._login_s = login_s
+        self._clock = clock
+        self._grants: dict[str, Grant] = {}
+        self._logins: dict[str, Login] = {}
+
+    def issue(self, person: Person, role: Role) -> str:
+        """A token. Those that the same person has not used yet, with this key, open nothing any more."""
+        self._forget()
+        for digest, grant in tuple(self._grants.items()):
+            if (grant.person.name, grant.person.key) == (person.name, person.key):
+                del self._grants[digest]
+        token = secrets.token_urlsafe(32)
+        self._grants[_digest(token)] = Grant(person, role, self._clock() + self._token_s)
+        _shorten(self._grants)
+        return token
+
+    def redeem(self, token: str, origin: str) -> tuple[Login, str] | None:
+        """The login and the secret of its cookie; None for a token that never was, is used up, or came too late."""
+        self._forget()
+        grant = self._grants.pop(_digest(token), None)
+        if grant is None:
+            return None
+        grant.person = Person(name=grant.person.name, key=grant.person.key, origin=origin)
+        secret = secrets.token_urlsafe(32)
+        login = Login(secrets.token_urlsafe(16), secret, grant, self._clock() + self._login_s)
+        self._logins[login.id] = login
+        for dropped in _shorten(self._logins):
+            dropped.end("Others have logged in since.")
+        return login, secret
+
+    def find(self, id: str, secret: str) -> Login | None:  # noqa: A002
+        """The login with this path and this cookie."""
+        self._forget()
+        login = self._logins.get(id)
+        return login if login is not None and login.is_of(secret) else None
+
+    def end(self, login: Login, reason: str) -> None:
+        """Also its sessions."""
+        self._logins.pop(login.id, None)
+        login.end(reason)
+
+    def review(self, judge: Callable[[Person, Role], Role | None]) -> None:
+        """Roles may have changed: `judge` says which one somebody has now, None if none at all.
+
+        Sessions of a role that is not the same any more end; a login outlives that if there is a role for it.
+        """
+        for digest, grant in tuple(self._grants.items()):
+            role = judge(grant.person, grant.role)
+            if role is None:
+                del self._grants[digest]
+            else:
+                grant.role = role
+        for login in tuple(self._logins.values()):
+            role = judge(login.person, login.role)
+            if role is None:
+                self.end(login, "You are not permitted here any more.")
+            elif role != login.role:
+                login.role = role
+                login.end("Your role has changed.")
+
+    def _forget(self) -> None:
+        now = self._clock()
+        self._grants = {digest: grant for digest, grant in self._grants.items() if now < grant.until}
+        for login in tuple(self._logins.values()):
+            if now >= login.until:
+                self.end(login, "This login has lapsed.")
+
+
+def _shorten(found: dict[str, T]) -> list[T]:
+    return [found.pop(oldest) for oldest in list(found)[: max(0, len(found) - MOST)]]
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()

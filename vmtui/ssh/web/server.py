@@ -1,0 +1,154 @@
+"""`vmtui serve --web`: the listening socket, its limits, and the links that open it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmtui.core.errors import InvalidInput, MissingCapability
+from vmtui.core.policy import Person, Role
+from vmtui.ssh.session import Audit
+from vmtui.ssh.web import assets, door
+from vmtui.ssh.web.door import Door
+from vmtui.ssh.web.logins import Logins
+from vmtui.ssh.web.origin import Names
+from vmtui.ssh.web.settings import Address, WebSettings, bracketed
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from vmtui.ssh.web.app import Opens
+
+FIRST_REQUEST_S = 15.0  # also between two
+END_S = 2.0
+
+
+class Web:
+    """The console in a browser. `open` makes one, `aclose` ends it with all sessions that it opened."""
+
+    def __init__(self, settings: WebSettings, address: Address, names: tuple[str, ...]) -> None:
+        self.address = address
+        self.fingerprint = ""  # of its certificate; "" without TLS
+        self.self_signed = False
+        self._names = names
+        self._settings = settings
+        self._logins = Logins(token_s=settings.token_lifetime, login_s=settings.login_lifetime)
+        self._admitted: set[object] = set()
+        self._door: Door | None = None
+        self._runner: web.AppRunner | None = None
+
+    @classmethod
+    async def open(
+        cls, sessions: Opens, settings: WebSettings, address: Address, *, state: Path, folder: Path, audit: Audit
+    ) -> Web:
+        """Listens when it returns. A certificate is kept in `state`; `folder` is what paths of the settings start from.
+
+        Raises Fault: an address that cannot be had, one that others reach without TLS, a certificate that cannot be
+        used, the packages of the extra "web" missing.
+        """
+        if settings.tls is False and not address.loopback:
+            hint = "leave tls out of [serve.web]: a certificate is made"
+            raise InvalidInput(f"{address} is reached by others, and has no TLS", hint=hint)
+        if importlib.util.find_spec("aiohttp") is None:
+            raise MissingCapability("the console in a browser needs aiohttp", hint=assets.hint())
+        made = cls(settings, address, _names(settings, address))
+        context = made._secure(state, folder) if settings.tls or not address.loopback else None
+        await made._start(sessions, assets.load(), door.listen(address), context, audit)
+        return made
+
+    @property
+    def tls(self) -> bool:
+        return self.fingerprint != ""
+
+    def url(self, person: Person, role: Role) -> str:
+        """A link that lets `person` in, once and soon."""
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{bracketed(self._names[0])}:{self.address.port}/?token={self._logins.issue(person, role)}"
+
+    def review(self, judge: Callable[[Person, Role], Role | None]) -> None:
+        """After roles or keys were read anew. See Logins.review."""
+        self._logins.review(judge)
+
+    async def aclose(self, reason: str = "The server ends.") -> None:
+        if self._door is not None:
+            await self._door.aclose()
+        if self._runner is not None:
+            await self._pages.close(reason)
+            await self._runner.cleanup()
+
+    def meet(self) -> asyncio.Protocol:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return self._runner.server()
+
+    def strangers(self) -> list[asyncio.Transport]:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        connections = self._runner.server.connections
+        self._admitted.intersection_update(connections)
+        return [each.transport for each in connections if each not in self._admitted and each.transport is not None]
+
+    def _secure(self, state: Path, folder: Path) -> ssl.SSLContext:
+        from vmtui.ssh.web import certificate
+
+        settings = self._settings
+        if bool(settings.certificate) != bool(settings.key):
+            raise InvalidInput("certificate and key of [serve.web] go together")
+        if settings.certificate:
+            paths = (folder / Path(path).expanduser() for path in (settings.certificate, settings.key))
+            found = certificate.own(*paths)
+        else:
+            found = certificate.made(state, self._names)
+        self.fingerprint, self.self_signed = found.fingerprint, found.self_signed
+        return found.context
+
+    async def _start(
+        self,
+        sessions: Opens,
+        files: dict[str, assets.Asset],
+        listening: socket.socket,
+        context: ssl.SSLContext | None,
+        audit: Audit,
+    ) -> None:
+        from aiohttp import web
+
+        from vmtui.ssh.web.app import Pages
+
+        self._pages = Pages(
+            sessions,
+            self._logins,
+            files,
+            Names(self._names),
+            self._settings,
+            tls=context is not None,
+            audit=audit,
+            admit=lambda request: self._admitted.add(request.protocol),
+        )
+        quiet = logging.getLogger("vmtui.web")
+        quiet.addHandler(logging.NullHandler())
+        quiet.propagate = False
+        self._runner = web.AppRunner(
+            self._pages.app(),
+            handle_signals=False,
+            access_log=None,  # it would have the tokens
+            logger=quiet,
+            keepalive_timeout=FIRST_REQUEST_S,
+            shutdown_timeout=END_S,
+            handler_cancellation=True,  # a closed page ends its session at once
+        )
+        await self._runner.setup()
+        self.address = Address(self.address.host, listening.getsockname()[1])  # port 0 was any free one
+        self._door = Door(listening, self, context, self._settings.connections)
+
+
+def _names(settings: WebSettings, address: Address) -> tuple[str, ...]:
+    """What the host is called, the name for links first."""
+    own = () if address.any else (address.host,)
+    others = () if address.loopback else (socket.gethostname().lower(),)
+    return tuple(dict.fromkeys((*settings.names, *own, *others)))

@@ -1,0 +1,68 @@
+"""What can be set of the console in a browser: the table `[serve.web]`, and the address that it listens on."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import msgspec
+
+from vmtui.core.errors import InvalidInput
+from vmtui.core.units import Duration
+
+PORT = 8022
+DEFAULT = f"127.0.0.1:{PORT}"
+ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9A-Za-z.-]*))(?::(?P<port>[0-9]{1,5}))?")
+HINT = f"vmtui serve --web {DEFAULT}"
+
+
+class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[serve.web]`. Nothing of it makes the console listen: that is what `vmtui serve --web` is for."""
+
+    listen: str = DEFAULT
+    names: tuple[str, ...] = ()  # under which browsers know this host, beside its addresses; links have the first
+    tls: bool | None = None  # None: where the address is not of the loopback
+    certificate: str = ""  # PEM files; without them a certificate is made, and signed by itself
+    key: str = ""
+    token_lifetime: Duration = msgspec.field(default_factory=lambda: Duration(60))
+    login_lifetime: Duration = msgspec.field(default_factory=lambda: Duration(12 * 3600))
+    sessions: int = 8  # at once, of one login
+    connections: int = 64  # at once, beside those that belong to a login
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen: an IP address, never a name, so that it is plain who can reach it. Port 0 is any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`ADDRESS:PORT`, either of which may be left out. Raises InvalidInput."""
+        match = ADDRESS.fullmatch(text)
+        host = (match["six"] or match["four"] or "127.0.0.1") if match else ""
+        port = int((match["port"] if match else None) or PORT)
+        try:
+            parsed = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            raise InvalidInput(f"{text!r} is not an address to listen on", hint=HINT) from None
+        if port > 65535:
+            raise InvalidInput(f"{text!r}: a port is at most 65535", hint=HINT)
+        return cls(str(parsed), port)
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def any(self) -> bool:
+        """Whether it stands for all addresses of the host."""
+        return ipaddress.ip_address(self.host).is_unspecified
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+
+def bracketed(host: str) -> str:
+    """As it is written in a URL."""
+    return f"[{host}]" if ":" in host else host
