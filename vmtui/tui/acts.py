@@ -11,6 +11,7 @@ from vmtui.core.backend import Desired
 from vmtui.core.errors import Fault
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.lifecycle import Action, allowed, refusal
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.tui.columns import size
 from vmtui.tui.faults import told
@@ -30,7 +31,6 @@ AT_ONCE = 8  # how many of a bulk action run together
 SHOWN_AFTER_S = 4.0  # how long a job that went well stays in sight
 UNDOS_KEPT = 20
 REFUSALS = 3  # that are told one by one
-READ_ONLY = "the panel is read-only: start vmtui without --read-only to act"
 
 
 @dataclass(slots=True)
@@ -95,9 +95,9 @@ class Acts:
 
     def why_not(self, status: Status, action: Action) -> str | None:
         """Why not, in words, or None."""
-        changes = action not in (Action.LOGS, Action.STATS)
-        if self._panel.read_only and changes:
-            return READ_ONLY
+        for verb in needed(action, status.ref):
+            if (why := self._panel.why_not(verb, status.ref)) is not None:
+                return why
         roles = self._panel.workspace.roles(status.ref.kind, status.backend)
         return None if action in allowed(status.phase, roles) else refusal(action, status.phase, roles)
 
@@ -215,9 +215,6 @@ class Acts:
 
     async def undo(self) -> None:
         """Take back the last act that can be, after what is being taken back already. In a worker."""
-        if self._panel.read_only:
-            self._panel.say(READ_ONLY, "warning")
-            return
         going_on = None if self._undoing.locked() else next((job for job in self.jobs if not job.ended), None)
         if going_on is not None:
             self._panel.say(f"{going_on.title} is still going on: it can be taken back when it has ended", "warning")
@@ -245,6 +242,12 @@ class Acts:
     def _changed(self) -> None:
         for listener in list(self.on_change):
             listener()
+
+
+def needed(action: Action, ref: Ref) -> tuple[Verb, ...]:
+    """What must be permitted for it: of a disk nothing is deleted but its data."""
+    purges = action is Action.DELETE and ref.kind is Kind.DISK
+    return (Verb(action), Verb.PURGE) if purges else (Verb(action),)
 
 
 def _loss(status: Status) -> str:

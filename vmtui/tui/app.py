@@ -6,13 +6,11 @@ import asyncio
 import gc
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import msgspec
 from textual import work
 from textual.actions import ActionParseResult
 from textual.binding import Binding, BindingType
@@ -20,17 +18,21 @@ from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.worker import Worker, WorkerState
 
+from vmtui.core.policy import Verb
+from vmtui.core.resource import Kind, Ref
+from vmtui.engine.authority import current
 from vmtui.host.faults import Fault
-from vmtui.tui import terminal, themes
+from vmtui.tui import rights, terminal, themes
 from vmtui.tui.driver import DEBUG, OnTerminal
 from vmtui.tui.look import Look
+from vmtui.tui.rights import Need, Rights
 from vmtui.tui.screens.base import PanelScreen
+from vmtui.tui.served import Served
 from vmtui.tui.text import plain
 from vmtui.tui.trail import Trail
 from vmtui.tui.type_ahead import TypeAhead
 
 if TYPE_CHECKING:
-    from vmtui.core.resource import Kind, Ref
     from vmtui.engine.workspace import Workspace
     from vmtui.profile.settings import Settings
     from vmtui.tui.acts import Acts
@@ -46,23 +48,20 @@ VIEWS = {  # name → the class, imported when it is first shown
     "events": "events:EventsScreen",
     "actions": "actions:ActionsScreen",
     "notices": "notices:NoticesScreen",
+    "approvals": "approvals:ApprovalsScreen",
 }
-NOTICES_KEPT = 500
-TOASTS = 2  # at once
 REPORT = f"run it again with {DEBUG}=1 and report what it prints"
 DEMO_SIZE = 40
 
 
-class Notice(msgspec.Struct, frozen=True):
-    """Something that was said in passing; the list of them stays."""
-
-    at: float
-    severity: str
-    text: str
+HEALTH = ("doctor", "events", "actions")  # in the order in which one key leads through them
 
 
-class Panel(TypeAhead, Look, OnTerminal):
-    """The panel over one workspace. `opener` opens it after the first frame; the panel closes what it opened."""
+class Panel(TypeAhead, Look, Served, OnTerminal):
+    """The panel over one workspace. `opener` opens it after the first frame; the panel closes what it opened.
+
+    `rights` are of who sits before it, by default those of the workspace's authority. `served_fd` leads to the server.
+    """
 
     TITLE = "vmtui"
     ENABLE_COMMAND_PALETTE = False
@@ -90,6 +89,7 @@ class Panel(TypeAhead, Look, OnTerminal):
                     ("edit", "Edit"),
                     ("map", "Map"),
                     ("health", "Doctor, events, actions"),
+                    ("approvals", "Approvals"),
                 ),
                 1,
             )
@@ -100,27 +100,40 @@ class Panel(TypeAhead, Look, OnTerminal):
         Binding("ctrl+q", "quit", "Quit", id="quit-anywhere", show=False),
     ]
 
+    NEEDS: ClassVar[Mapping[str, Need]] = {
+        "view('logs')": rights.of(Verb.LOGS),
+        "view('console')": rights.CONSOLES,
+        "view('profile')": rights.FILES,
+        "view('edit')": rights.EDIT,
+        "view('approvals')": rights.of(Verb.APPROVE),
+        "demo": rights.LOCAL,
+    }
+
     def __init__(
         self,
         workspace: Workspace | None = None,
         *,
         opener: Callable[[], Awaitable[Workspace]] | None = None,
+        rights: Rights | None = None,
         read_only: bool = False,
         settings: Settings | None = None,
         demo: bool = False,
         home: str = "resources",
+        served_fd: int | None = None,
     ) -> None:
         choice = terminal.choose(os.environ)
         super().__init__(ansi_color=None if choice.colours else True)  # else NO_COLOR becomes shades of grey
         self.wear(choice, settings)
+        self.begin_saying()
+        self.begin_served(served_fd)
         self._workspace = workspace
         self._opener = opener
-        self.read_only = read_only
+        authority = current() if workspace is None or not hasattr(workspace, "authority") else workspace.authority
+        self.rights = rights or Rights(authority, read_only=read_only)
+        self.suspends = self.rights.local
         self.demo = demo
         self.failed: Fault | None = None
         self.next_demo: int | None = None  # set on leaving: open the demo instead
-        self.notices: list[Notice] = []
-        self.noted: Callable[[], None] | None = None  # called when another was added
         self._home = home
         self._trail = Trail()
         self._views: dict[str, PanelScreen] = {}
@@ -166,29 +179,19 @@ class Panel(TypeAhead, Look, OnTerminal):
             self._sessions = Sessions()
         return self._sessions
 
-    def say(self, text: str, severity: str = "information") -> None:
-        """A toast, and a line in the list of notices. Outside text is cleaned here."""
-        shown = plain(text, 400)
-        self._note(severity, shown)
-        if self.noted is not None:
-            return  # the list is being looked at
-        level = severity if severity in ("warning", "error") else "information"
-        self.notify(shown, severity=level, markup=False, timeout=6)  # type: ignore[arg-type]
+    @property
+    def database(self) -> Path | None:
+        return None if self._workspace is None else self._workspace.store.path
 
-    def _note(self, severity: str, text: str) -> None:
-        self.notices.append(Notice(time.time(), severity, text))
-        del self.notices[:-NOTICES_KEPT]
-        if self.noted is not None:
-            self.noted()
+    def may(self, verb: Verb, ref: Ref) -> bool:
+        """Whether who sits here may do this to one resource: what is not permitted is not offered."""
+        return self.rights.authority.anywhere(verb) and (
+            not hasattr(self.workspace, "may") or self.workspace.may(verb, ref)
+        )
 
-    def fail(self, error: BaseException, doing: str = "") -> None:
-        """An error as a dialog: cause, details, the next step."""
-        from vmtui.tui.faults import told
-        from vmtui.tui.screens.dialogs import ErrorDialog
-
-        error = told(error, self._workspace.store.path if self._workspace is not None else None)
-        self._note("error", plain(f"{doing}: {error}" if doing else str(error), 400))
-        self.push_screen(ErrorDialog(error, doing))
+    def why_not(self, verb: Verb, ref: Ref) -> str | None:
+        """Why not, in words, or None."""
+        return None if self.may(verb, ref) else self.rights.refusal(verb, ref)
 
     async def ask(self, dialog: Screen[R]) -> R:
         """Show a dialog and wait for its answer. Only in a worker."""
@@ -200,10 +203,14 @@ class Panel(TypeAhead, Look, OnTerminal):
         self.say(f"copied {text.splitlines()[0] if text else ''}")
 
     def standing(self) -> str:
-        """What holds for the whole panel, for the title line."""
-        words = ["demo: nothing is real"] if self.demo else []
-        words += ["read-only"] if self.read_only else []
-        return ", ".join(words)
+        """What holds for the whole panel, for the title line; first what must not be overlooked."""
+        words = [*self.alerts(), *(["demo: nothing is real"] if self.demo else [])]
+        return ", ".join([*words, *self.rights.told()])
+
+    def stand(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, PanelScreen) and screen.is_mounted:
+                screen.say_standing()
 
     # From view to view
 
@@ -267,7 +274,7 @@ class Panel(TypeAhead, Look, OnTerminal):
         elif name == "edit":
             self.home.act_edit()
         elif name == "health":
-            order = ("doctor", "events", "actions")
+            order = [view for view in HEALTH if self.rights.has(rights.VIEWS.get(view, rights.NOTHING))]
             shown = next((at for at, view in enumerate(order) if self._views.get(view) is self.screen), -1)
             self.show(self.view_named(order[(shown + 1) % len(order)]))
         else:
@@ -306,18 +313,19 @@ class Panel(TypeAhead, Look, OnTerminal):
         self.show(self._logs)
 
     def open_console(self, ref: Ref) -> None:
-        if not self._refused(f"no console of {ref.short}"):
+        if not self._refused(Verb.CONSOLE, ref, "no console of"):
             self._open_session(ref, ())
 
     def open_exec(self, ref: Ref, argv: Sequence[str]) -> None:
-        if not self._refused(f"no shell in {ref.short}"):
+        if not self._refused(Verb.EXEC, ref, "no shell in"):
             self._open_session(ref, tuple(argv))
 
-    def _refused(self, what: str) -> bool:
-        """Whether the panel is read-only, which is said then."""
-        if self.read_only:
-            self.say(f"{what}: the panel is read-only: start vmtui without --read-only to act", "warning")
-        return self.read_only
+    def _refused(self, verb: Verb, ref: Ref, what: str) -> bool:
+        """Whether it is not permitted, which is said then."""
+        why = self.why_not(verb, ref)
+        if why is not None:
+            self.say(f"{what} {ref.short}: {why}", "warning")
+        return why is not None
 
     @work(group="open", exit_on_error=False)
     async def _open_session(self, ref: Ref, argv: tuple[str, ...]) -> None:
@@ -358,13 +366,21 @@ class Panel(TypeAhead, Look, OnTerminal):
             view.open(path)
 
     def open_edit(self, what: Ref | Kind | None) -> None:
-        if self._refused("nothing is made or edited"):
+        if why := self.rights.lacks(rights.EDIT if isinstance(what, Ref) else rights.NEW):
+            self.say(f"nothing is made or edited: {why}", "warning")
             return
         from vmtui.tui.screens.edit import EditScreen
 
         self.show(EditScreen(what))
 
-    # What goes wrong
+    # What is not offered, and what goes wrong
+
+    async def _dispatch_action(self, namespace: DOMNode, action_name: str, params: Any) -> bool:
+        """A key of what is not offered only says why."""
+        if why := self.rights.lacks(rights.need_of(namespace, action_name, params)):
+            self.say(why, "warning")
+            return True
+        return await super()._dispatch_action(namespace, action_name, params)
 
     async def run_action(
         self,
@@ -430,16 +446,29 @@ class Panel(TypeAhead, Look, OnTerminal):
         """End the panel, for a `demo` of that size if given; what is unfinished only if the user says so."""
         from vmtui.tui.screens.dialogs import Confirm
 
-        screens = dict.fromkeys((*self._trail.views, *self._views.values()))
-        unfinished = {screen: said for screen in screens if (said := screen.unfinished())}
+        unfinished = self._unfinished()
         if not unfinished or await self.ask(Confirm("leave vmtui?", list(unfinished.values()), "Leave")):
-            for screen in unfinished:
-                await screen.break_off()
+            await self.break_off()
             self.next_demo = demo
             self.exit()
 
+    def _unfinished(self) -> dict[PanelScreen, str]:
+        screens = dict.fromkeys((*self._trail.views, *self._views.values()))
+        return {screen: said for screen in screens if (said := screen.unfinished())}
+
+    async def break_off(self) -> None:
+        for screen in self._unfinished():
+            await screen.break_off()
+
+    def server_lost(self) -> None:
+        self.hung_up()
+
+    def repaint(self) -> None:
+        self.draw_all()
+
     def action_demo(self) -> None:
         """Leave this workspace as it is, and show made-up resources."""
+        self.rights.require(rights.LOCAL)
         self.leave(DEMO_SIZE)
 
     def action_mouse(self) -> None:
@@ -485,15 +514,9 @@ class Panel(TypeAhead, Look, OnTerminal):
         from vmtui.tui import keys
 
         lost = themes.unknown(self.settings.theme, self.available_themes)
-        self._say_wrong([*self.look_problems, *wrong, *lost, *keys.apply(self, self.settings)])
-
-    def _say_wrong(self, problems: Sequence[str]) -> None:
-        """What is wrong with settings and themes. Many toasts would hide the list."""
-        many = len(problems) > TOASTS
-        for problem in problems:
-            self._note("warning", plain(problem, 400)) if many else self.say(problem, "warning")
-        if many:
-            self.say(f"{len(problems)} things are wrong with settings and themes: :messages has them", "warning")
+        problems = [*self.look_problems, *wrong, *lost, *keys.apply(self, self.settings)]
+        if self.rights.has(rights.FILES):  # else they are in files of somebody else's
+            self.say_wrong(problems)
 
     async def on_unmount(self) -> None:
         if self._sessions is not None:
@@ -508,13 +531,17 @@ if TYPE_CHECKING:
     from vmtui.tui.screens.resources import ResourcesScreen
 
 
-def run(*, read_only: bool = False, demo: int | None = None) -> None:
-    """Open the panel on this terminal until it is left. `demo` is the number of made-up resources. Raises Exception."""
+def run(*, read_only: bool = False, demo: int | None = None, served_fd: int | None = None) -> None:
+    """Open the panel on this terminal until it is left, in the name of `authority.current()`. Raises Exception.
+
+    `demo` is the number of made-up resources; `served_fd` where the server says who watches and how long it waits.
+    """
     while True:
-        panel = _panel(read_only=read_only, demo=demo)
+        panel = _panel(Rights(current(), read_only=read_only), demo=demo, served_fd=served_fd)
         panel.run()
-        if panel.terminated:
-            signal.raise_signal(signal.SIGTERM)
+        if panel.ended_by is not None:
+            signal.signal(panel.ended_by, signal.SIG_DFL)
+            signal.raise_signal(panel.ended_by)
         if panel._exception is not None:
             raise panel._exception
         if panel.failed is not None:
@@ -524,18 +551,19 @@ def run(*, read_only: bool = False, demo: int | None = None) -> None:
         demo = panel.next_demo
 
 
-def _panel(*, read_only: bool, demo: int | None) -> Panel:
+def _panel(rights: Rights, *, demo: int | None, served_fd: int | None) -> Panel:
     async def opener() -> Workspace:
         from vmtui.host.paths import Paths
-        from vmtui.host.person import acting
 
-        paths = Paths.from_environment()
+        paths, by = Paths.from_environment(), rights.by()
         if demo is not None:
             from vmtui.engine.demo import open_demo
 
-            return await open_demo(paths, demo, by=acting("vmtui panel"))
+            return await open_demo(paths, demo, by=by)
         from vmtui.engine.workspace import Workspace
 
-        return await Workspace.open(paths, by=acting("vmtui panel"))
+        if not hasattr(Workspace, "may"):
+            return await Workspace.open(paths, by=by)
+        return await Workspace.open(paths, by=by, authority=rights.authority)
 
-    return Panel(opener=opener, read_only=read_only, demo=demo is not None)
+    return Panel(opener=opener, rights=rights, demo=demo is not None, served_fd=served_fd)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from textual.suggester import Suggester
 
 from vmtui.core.errors import Fault, NotFound, NotPermitted
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Kind
 from vmtui.tui.columns import COLUMNS
+from vmtui.tui.rights import EDIT, FILES, LOCAL, NEW, NOTHING, UNDO, VIEWS, Need, of
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.resources import VERBS
 from vmtui.tui.view import GROUPS
@@ -31,19 +33,22 @@ def _nothing(panel: Panel, word: str) -> Iterable[str]:  # noqa: ARG001
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`takes` is shown in the help; `complete` offers words for its last argument."""
+    """`takes` is shown in the help; `complete` offers words for its last argument; without `needs` none is offered."""
 
     about: str
     run: Run
     takes: str = ""
     complete: Complete = _nothing
+    needs: Need = NOTHING
 
 
 def _refs(panel: Panel, word: str) -> Iterable[str]:  # noqa: ARG001
     return (str(ref) for ref in panel.feed.model.items) if panel.ready else ()
 
 
-def _files(panel: Panel, word: str) -> Iterable[str]:  # noqa: ARG001
+def _files(panel: Panel, word: str) -> Iterable[str]:
+    if not panel.rights.has(FILES):
+        return ()
     folder = Path(word).expanduser() if word.endswith("/") else Path(word).expanduser().parent
     try:
         entries = sorted(folder.iterdir())[:500]
@@ -149,24 +154,28 @@ def _quit(panel: Panel) -> None:
 
 COMMANDS: dict[str, Command] = {
     "resources": Command("the list of everything", _view("resources")),
-    "logs": Command("logs of these, or of what is selected", _of_ref(_logs), "[REF…]", _refs),
-    "console": Command("the console of one", _of_ref(_console), "[REF]", _refs),
-    "exec": Command("run a command inside", _of_ref(_exec), "REF [COMMAND…]", _refs),
+    "logs": Command("logs of these, or of what is selected", _of_ref(_logs), "[REF…]", _refs, of(Verb.LOGS)),
+    "console": Command("the console of one", _of_ref(_console), "[REF]", _refs, of(Verb.CONSOLE)),
+    "exec": Command("run a command inside", _of_ref(_exec), "REF [COMMAND…]", _refs, of(Verb.EXEC)),
     "go": Command("to a resource", _of_ref(_go), "REF", _refs),
-    "profile": Command("plans, applies and drift", _of_ref(_profile), "[FILE]", _files),
-    "new": Command("make a resource", _of_ref(_new), "[KIND]", _words(Kind)),
-    "edit": Command("edit what is selected", _view("edit")),
+    "profile": Command("plans, applies and drift", _of_ref(_profile), "[FILE]", _files, FILES),
+    "new": Command("make a resource", _of_ref(_new), "[KIND]", _words(Kind), NEW),
+    "edit": Command("edit what is selected", _view("edit"), needs=EDIT),
     "map": Command("networks and who is on them", _view("map")),
     "doctor": Command("what the backends need", _named("doctor")),
-    "events": Command("what happened", _named("events")),
-    "actions": Command("what vmtui ran", _named("actions")),
+    "events": Command("what happened", _named("events"), needs=VIEWS["events"]),
+    "actions": Command("what vmtui ran", _named("actions"), needs=VIEWS["actions"]),
     "messages": Command("what was said in passing", _named("notices")),
+    "approvals": Command("what others ask for", _named("approvals"), needs=of(Verb.APPROVE)),
     "filter": Command("the list by a query", _filter, "QUERY"),
     "sort": Command("the list by a column", _sort, "COLUMN", _words(COLUMNS)),
     "group": Command("the list", _group, "|".join(GROUPS), _words(GROUPS)),
-    **{verb: Command(f"{verb} these, or what is selected", _verb(verb), "[REF…]", _refs) for verb in VERBS},
-    "undo": Command("take back the last act", lambda panel, _: panel.home.action_undo()),
-    "demo": Command("show made-up resources", lambda panel, _: panel.action_demo()),
+    **{
+        name: Command(f"{name} these, or what is selected", _verb(name), "[REF…]", _refs, of(Verb(verb)))
+        for name, verb in VERBS.items()
+    },
+    "undo": Command("take back the last act", lambda panel, _: panel.home.action_undo(), needs=UNDO),
+    "demo": Command("show made-up resources", lambda panel, _: panel.action_demo(), needs=LOCAL),
     "theme": Command("choose a theme", _theme, "[NAME]", lambda panel, _: sorted(panel.available_themes)),
     "mouse": Command("on or off", lambda panel, _: panel.action_mouse()),
     "help": Command("the keys in force", lambda panel, _: panel.action_help()),
@@ -174,6 +183,11 @@ COMMANDS: dict[str, Command] = {
 }
 EARLY = frozenset({"theme", "mouse", "help", "quit"})  # what needs no workspace
 ALIASES = {"q": "quit", "q!": "quit", "h": "help", "rm": "delete", "ls": "resources", "n": "new"}
+
+
+def offered_by(panel: Panel) -> list[str]:
+    """The names of the commands that who sits there has a right to."""
+    return [name for name, command in COMMANDS.items() if panel.rights.has(command.needs)]
 
 
 def execute(panel: Panel, text: str) -> None:
@@ -186,11 +200,15 @@ def execute(panel: Panel, text: str) -> None:
         return
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        close = [known for known in COMMANDS if known.startswith(name)]
+        offered = offered_by(panel)
+        close = [known for known in offered if known.startswith(name)]
         if len(close) != 1:
-            hint = f"one of: {', '.join(close or COMMANDS)}"
+            hint = f"one of: {', '.join(close or offered)}"
             raise NotFound(f"there is no command {name!r}", hint=hint)
         name = close[0]
+    if why := panel.rights.lacks(COMMANDS[name].needs):
+        panel.say(why, "warning")
+        return
     if not panel.ready and name not in EARLY:
         raise NotPermitted("what is there is still being read", hint="try again in a moment")
     COMMANDS[name].run(panel, words)
@@ -206,9 +224,9 @@ class Completion(Suggester):
     async def get_suggestion(self, value: str) -> str | None:
         name, space, rest = value.partition(" ")
         if not space:
-            return next((known for known in COMMANDS if known.startswith(name)), None)
+            return next((known for known in offered_by(self._panel) if known.startswith(name)), None)
         command = COMMANDS.get(ALIASES.get(name, name))
-        if command is None:
+        if command is None or not self._panel.rights.has(command.needs):
             return None
         word = rest.rsplit(" ", 1)[-1]
         found = next((each for each in command.complete(self._panel, word) if str(each).startswith(word)), None)

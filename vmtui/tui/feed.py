@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import Action, allowed
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Ref, Sample
 from vmtui.tui.model import Changes, Model
 
@@ -129,6 +130,8 @@ class Feed:
     def _measurable(self, ref: Ref) -> bool:
         item = self.model.items.get(ref)
         if item is None or not ref.kind.runs:
+            return False
+        if hasattr(self._workspace, "may") and not self._workspace.may(Verb.STATS, ref):
             return False
         return Action.STATS in allowed(item.status.phase, self._workspace.roles(ref.kind, item.status.backend))
 

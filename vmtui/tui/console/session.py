@@ -26,6 +26,7 @@ WRITE_BYTES = 1024
 CLOSE_S = 5.0
 MOST_ENDED = 16  # sessions that are over and not shown
 SERIAL = "serial console"
+SHELL = "shell: "
 TERM = (("TERM", "xterm-256color"), ("COLORTERM", "truecolor"))
 # After a stream that ended in the middle of a program: no alternate screen, modes as after power on, a line of its own.
 AFRESH = b"\x18\x1b[?1049l\x1b[!p\x1b[?1;9;66;1000;1002;1003;1004;1005;1006;1015;2004;2026l\x1b[?7;25h\x1b[m\r\n"
@@ -100,6 +101,11 @@ class ConsoleSession:
         """The stream goes on."""
         if self._viewer is viewer:
             self._viewer = None
+
+    @property
+    def runs_command(self) -> bool:
+        """A command, and not what was there before."""
+        return self.what.startswith(SHELL)
 
     @property
     def shown(self) -> bool:
@@ -257,7 +263,7 @@ async def open_exec(
 
     if not argv:
         raise NotPermitted("there is no command to run", hint=f"vmtui exec -it {ref} -- sh")
-    return await _opened(sessions, ref, f"shell: {shlex.join(argv)}", connect, rows, columns)
+    return await _opened(sessions, ref, f"{SHELL}{shlex.join(argv)}", connect, rows, columns)
 
 
 async def _opened(sessions: Sessions, ref: Ref, what: str, connect: Connect, rows: int, columns: int) -> ConsoleSession:

@@ -16,6 +16,7 @@ from vmtui.tui.forms.draft import Draft, table_in
 from vmtui.tui.profiles import known
 from vmtui.tui.profiles.dialogs import AskPath
 from vmtui.tui.profiles.known import Known, Origin
+from vmtui.tui.rights import FILES
 from vmtui.tui.screens.dialogs import Ask, Choose
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ async def existing(panel: Panel, ref: Ref) -> Subject | None:
 
     Raises Fault: the file cannot be used.
     """
+    panel.rights.require(FILES)
     paths = panel.workspace.store.profile_paths()
     path = Path(paths[ref.profile]) if ref.profile in paths else None
     if path is None or not path.is_file():
@@ -56,6 +58,7 @@ async def existing(panel: Panel, ref: Ref) -> Subject | None:
 
 async def new(panel: Panel, kind: Kind | None) -> Subject | None:
     """A new resource: its kind, its profile and its name are asked for. None when cancelled. Raises Fault."""
+    panel.rights.require(FILES)
     if kind is None:
         at = await panel.ask(Choose("make what?", [str(each) for each in Kind], list(Kind).index(Kind.CONTAINER)))
         if at is None:

@@ -15,6 +15,7 @@ from vmtui.tui.forms.begin import Subject
 from vmtui.tui.profiles import acts, known, lines
 from vmtui.tui.profiles.dialogs import Review
 from vmtui.tui.profiles.lines import Said
+from vmtui.tui.rights import EDIT
 
 if TYPE_CHECKING:
     from vmtui.tui.app import Panel
@@ -30,10 +31,11 @@ class Saved:
 
 
 async def save(panel: Panel, subject: Subject, profile: Profile, text: str) -> Saved | None:
-    """Ask and write; None when nothing was written. Raises Fault.
+    """Ask and write; None when nothing was written. Raises Fault: Denied among them.
 
     `text` is that of the file and `profile` what it says, both with what is filled in.
     """
+    panel.rights.require(EDIT)
     if text == subject.opened.text:
         panel.say(f"{subject.path.name}: nothing to save")
         return None

@@ -13,6 +13,7 @@ from vmtui.tui.logs import save
 from vmtui.tui.logs.files import FileLog
 from vmtui.tui.logs.merge import Merge
 from vmtui.tui.logs.stream import StreamLog
+from vmtui.tui.rights import FILES
 from vmtui.tui.screens.dialogs import Ask, Confirm
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ TOLD_EVERY_BYTES = 256 << 20
 async def save_as(
     panel: Panel, merge: Merge, names: Sequence[str], refs: Sequence[Ref], *, files: FileLog | None, matching: str
 ) -> None:
-    """Save `files` as a whole, or, without it, the rows of `merge`. Only in a worker."""
+    """Save `files` as a whole, or, without it, the rows of `merge`. Raises Denied. Only in a worker."""
+    panel.rights.require(FILES)
     lines = [_what(merge, matching, whole=files is not None)]
     if names:
         lines.append("before each line the name of its resource, and a tab")

@@ -16,6 +16,7 @@ from vmtui.engine.plan import Change, Plan
 from vmtui.profile import write
 from vmtui.tui.profiles import lines
 from vmtui.tui.profiles.dialogs import Review
+from vmtui.tui.rights import EDITOR, HOST
 from vmtui.tui.screens.dialogs import Choose, TypeName
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ async def adopt(panel: Panel, path: Path, plan: Plan) -> bool:
     """Show what would be written into the file, ask, write it. Whether it was. Raises Fault. In a worker."""
     from vmtui.engine.adopt import adopt as adopted
 
+    panel.rights.require(HOST)
     adoption = await adopted(panel.workspace, write.open_(path), plan)
     left = [(f"cannot be adopted: {change.ref.short}: {change.reason}", "warn") for change in adoption.left.changes]
     if not adoption.difference:
@@ -93,7 +95,8 @@ async def adopt(panel: Panel, path: Path, plan: Plan) -> bool:
 
 
 def edit_file(panel: Panel, path: Path) -> None:
-    """Give the terminal to the user's editor until it ends. Raises MissingCapability, OperationFailed."""
+    """Give the terminal to the user's editor until it ends. Raises Denied, MissingCapability, OperationFailed."""
+    panel.rights.require(EDITOR)
     command = next((os.environ[name] for name in EDITORS if os.environ.get(name)), DEFAULT_EDITOR)
     try:
         argv = [*shlex.split(command), str(path)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.worker import Worker
 
+from vmtui.tui.rights import Need
 from vmtui.tui.widgets.bars import FooterBar, TitleBar
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class PanelScreen(Screen[None]):
-    """A view of the panel. A subclass sets NAME and yields its widgets in `body`."""
+    """A view of the panel. A subclass sets NAME, says in NEEDS what its actions need, and has its widgets in `body`."""
 
     NAME: ClassVar[str] = ""
+    NEEDS: ClassVar[Mapping[str, Need]] = {}
     FILTERS: ClassVar[bool] = False  # whether "/" means something here
 
     def compose(self) -> ComposeResult:
@@ -44,6 +47,10 @@ class PanelScreen(Screen[None]):
     def say_title(self, text: str) -> None:
         """What the title line says beside the screen's name; outside text is cleaned."""
         self.query_one(TitleBar).say(text)
+
+    def say_standing(self) -> None:
+        """What holds for the whole panel."""
+        self.query_one(TitleBar).say(right=self.panel.standing())
 
     # For subclasses
 
@@ -80,7 +87,7 @@ class PanelScreen(Screen[None]):
         self.panel.worker_changed(event)
 
     def on_screen_resume(self) -> None:
-        self.query_one(TitleBar).say(right=self.panel.standing())
+        self.say_standing()
         self.shown()
 
     def on_screen_suspend(self) -> None:

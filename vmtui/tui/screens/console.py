@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.segment import Segment
 from textual.app import ComposeResult
 
+from vmtui.core.policy import Verb
 from vmtui.tui import keys
 from vmtui.tui.console import alt_keys
 from vmtui.tui.console.session import ConsoleSession, State
@@ -12,6 +15,9 @@ from vmtui.tui.console.view import MENU_KEY, ConsoleView
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.text import plain
 from vmtui.tui.widgets.bars import TitleBar
+
+if TYPE_CHECKING:
+    from vmtui.tui.app import Panel
 
 
 class Banner(TitleBar):
@@ -34,15 +40,24 @@ class Banner(TitleBar):
         session = self._view.session
         ref, what = plain(str(session.ref), 150), plain(session.what, 60)
         name = f" {session.ref.kind} {plain(session.ref.name, 60)}"
-        if self._view.menu:
-            return [f" {ref}  {self._menu()}", f" {self._menu()}"]
-        state = self._state()
         dot = self.palette.glyphs.dot
+        alerts = ", ".join(alert.partition(":")[0] for alert in self._panel.alerts())
+        first = f" {alerts} {dot}" if alerts else ""
+        if self._view.menu:
+            return [f"{first} {ref}  {self._menu()}", f"{first} {self._menu()}"]
+        state = self._state()
         return [
-            f"{name}  {ref}  {what} {dot} {state}",
-            f" {ref}  {what} {dot} {state}",
-            f" {ref} {dot} {state}",
+            f"{first}{name}  {ref}  {what} {dot} {state}",
+            f"{first} {ref}  {what} {dot} {state}",
+            f"{first} {ref} {dot} {state}",
         ]
+
+    @property
+    def _panel(self) -> Panel:
+        from vmtui.tui.app import Panel
+
+        assert isinstance(self.app, Panel)
+        return self.app
 
     def _state(self) -> str:
         session = self._view.session
@@ -91,7 +106,7 @@ class ConsoleScreen(PanelScreen):
             self.session,
             detach_key=keys.detach(self.panel.settings),
             menu_key=MENU_KEY,
-            read_only=self.panel.read_only,
+            read_only=not self.panel.may(Verb.EXEC if self.session.runs_command else Verb.CONSOLE, self.session.ref),
         )
         yield Banner(view)
         yield view
@@ -99,6 +114,9 @@ class ConsoleScreen(PanelScreen):
     @property
     def view(self) -> ConsoleView:
         return self.query_one(ConsoleView)
+
+    def say_standing(self) -> None:
+        self.query_one(Banner).refresh()
 
     def on_mount(self) -> None:
         self.view.focus()

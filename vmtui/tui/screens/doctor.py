@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +20,7 @@ from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Problem
 from vmtui.engine import repair
 from vmtui.host.person import user
+from vmtui.tui.rights import HOST, Need
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.dialogs import Confirm
 from vmtui.tui.screens.mend import MendSheet
@@ -125,6 +126,8 @@ class DoctorScreen(PanelScreen):
         Binding("ctrl+b,pageup", "page(-1)", "Page up", show=False, id="doctor-page-up"),
     ]
 
+    NEEDS: ClassVar[Mapping[str, Need]] = {"mend": HOST}
+
     def __init__(self) -> None:
         super().__init__()
         self._trials: dict[Name, Trial] = {}
@@ -199,7 +202,7 @@ class DoctorScreen(PanelScreen):
         if action == "copy":
             return bool(hint)
         if action == "mend":
-            return not self.panel.read_only and repair.command_of(hint) is not None
+            return repair.command_of(hint) is not None
         return action not in ("details", "again") or self.listing.current() is not None
 
     def _problem(self) -> Problem | None:
@@ -253,8 +256,6 @@ class DoctorScreen(PanelScreen):
         row, problem = self.listing.current(), self._problem()
         if row is None or problem is None:
             self.panel.say("there is nothing to mend here", "warning")
-        elif self.panel.read_only:
-            self.panel.say("the panel is read-only: start vmtui without --read-only to act", "warning")
         elif (line := repair.command_of(problem.hint)) is None:
             self.panel.say("this next step is for you to take: y copies it", "warning")
         else:
@@ -262,7 +263,8 @@ class DoctorScreen(PanelScreen):
 
     @work(group="mend", exclusive=True, exit_on_error=False)
     async def _mend(self, trial: Trial, problem: Problem, line: str) -> None:
-        """Ask with exactly what is run, run that, and try the backend again."""
+        """Ask with exactly what is run, run that, and try the backend again. Raises Denied."""
+        self.panel.rights.require(HOST)
         said = [problem.message, "", "this is run, exactly so:", line, "", f"by {repair.SHELL} as {user()}, at once"]
         if not await self.panel.ask(Confirm(f"run a command on {platform.node()}?", said, "Run")):
             return

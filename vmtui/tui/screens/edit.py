@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual import events, work
@@ -27,6 +27,7 @@ from vmtui.tui.forms.form import Form
 from vmtui.tui.forms.values import NEEDED
 from vmtui.tui.profiles.lines import Said
 from vmtui.tui.profiles.views import Preview
+from vmtui.tui.rights import EDIT, Need
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.dialogs import Choose, Confirm
 from vmtui.tui.text import safe_lines
@@ -50,6 +51,8 @@ class EditScreen(PanelScreen):
         Binding("ctrl+s", "save", "Save", id="edit-save", priority=True),
         Binding("ctrl+n", "refer", "Refer to", id="edit-refer"),
     ]
+
+    NEEDS: ClassVar[Mapping[str, Need]] = {"save": EDIT}
 
     def __init__(self, what: Ref | Kind | None) -> None:
         super().__init__()
@@ -247,9 +250,7 @@ class EditScreen(PanelScreen):
         return super().check_action(action, parameters)
 
     def action_save(self) -> None:
-        if self.panel.read_only:
-            self.panel.say("the panel is read-only: start vmtui without --read-only to act", "warning")
-        elif self.subject is not None:
+        if self.subject is not None:
             self._save()
 
     @work(group="ask", exclusive=True, exit_on_error=False)

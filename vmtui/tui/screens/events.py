@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from rich.cells import set_cell_size
@@ -13,9 +13,11 @@ from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
 from vmtui.core.errors import Fault
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Ref
 from vmtui.engine.store import Recorded
 from vmtui.tui.model import Changes
+from vmtui.tui.rights import FILES, Need, of
 from vmtui.tui.screens.records import RecordScreen
 from vmtui.tui.text import plain
 from vmtui.tui.widgets.lines import LineView
@@ -61,6 +63,8 @@ class EventsScreen(RecordScreen[Recorded]):
         Binding("l", "logs", "Logs", id="events-logs"),
         Binding("y", "copy", "Copy", id="events-copy"),
     ]
+
+    NEEDS: ClassVar[Mapping[str, Need]] = {"logs": of(Verb.LOGS)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +131,8 @@ class EventsScreen(RecordScreen[Recorded]):
     def say(self) -> None:
         listing = self.listing
         total, count = len(listing.rows), len(listing.shown)
-        listing.say_empty("nothing matches the filter: escape clears it" if total else WHY_EMPTY)
+        helps = HELPS if self.panel.rights.has(FILES) else ""
+        listing.say_empty("nothing matches the filter: escape clears it" if total else f"{WHY_EMPTY}{helps}")
         said = f"{count}" if count == total else f"{count} of {total}"
         self.say_title(f"{said}{f'  /{self._filter}' if self._filter else ''}{'  following' if listing.follow else ''}")
 
@@ -159,7 +164,9 @@ class EventsScreen(RecordScreen[Recorded]):
         ref = self._current()
         if ref is None:
             return
-        if ref in self.panel.feed.model.items and ref.kind.runs:
+        if (why := self.panel.why_not(Verb.LOGS, ref)) is not None:
+            self.panel.say(f"no logs of {ref.short}: {why}", "warning")
+        elif ref in self.panel.feed.model.items and ref.kind.runs:
             self.panel.open_logs([ref])
         else:
             self.panel.say(f"{ref} has no log{'' if not ref.kind.runs else ': it is not there any more'}", "warning")
@@ -170,4 +177,5 @@ class EventsScreen(RecordScreen[Recorded]):
             self.panel.copy(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.at))} {self.text_of(record)}")
 
 
-WHY_EMPTY = "nothing has happened yet: 4 opens a profile to bring up"
+WHY_EMPTY = "nothing has happened yet"
+HELPS = ": 4 opens a profile to bring up"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
+from textual.actions import parse
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -16,6 +17,7 @@ from textual.widgets import Input, Static
 
 from vmtui.core.query import KEYS
 from vmtui.profile import settings
+from vmtui.tui.rights import FILES, Rights, need_of
 from vmtui.tui.screens.modal import Modal
 from vmtui.tui.text import plain, safe
 from vmtui.tui.widgets.lines import LineView
@@ -48,11 +50,12 @@ class Entry:
 def groups(screen: Screen[object]) -> list[tuple[str, list[Entry]]]:
     """What the keys do on a screen: its own, those of the whole panel, and the language of the filter."""
     active = screen.active_bindings
+    rights: Rights = screen.app.rights  # type: ignore[attr-defined]
     here: dict[tuple[str, str], tuple[Binding, list[str], bool]] = {}
     everywhere: dict[tuple[str, str], tuple[Binding, list[str], bool]] = {}
     for node, bindings in screen._modal_binding_chain:
         for key, binding in bindings:
-            if not binding.description or binding.system:
+            if not binding.description or binding.system or not rights.has(need_of(node, *parse(binding.action)[1:])):
                 continue
             known = active.get(key)
             mine = known is not None and known.node is node and known.binding.action == binding.action
@@ -140,13 +143,14 @@ class HelpScreen(Modal[None]):
 
     def compose(self) -> ComposeResult:
         below = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
+        rights: Rights = self.app.rights  # type: ignore[attr-defined]
         with Vertical():
             yield Static("Keys", id="heading", markup=False)
             yield TextLine(placeholder="search", compact=True)
             yield HelpList(groups(below))
-            yield Static(
-                safe(f"other keys: [keys] in {settings.path()}, by the names at the right"), id="foot", markup=False
-            )
+            if rights.has(FILES):
+                said = f"other keys: [keys] in {settings.path()}, by the names at the right"
+                yield Static(safe(said), id="foot", markup=False)
 
     def on_mount(self) -> None:
         for entries in self.query(HelpList):

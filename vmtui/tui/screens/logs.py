@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import work
@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import UP, Action, Phase, allowed
+from vmtui.core.policy import Verb
 from vmtui.core.query import parse
 from vmtui.core.resource import Ref, Status
 from vmtui.core.searchable import Entry
@@ -27,6 +28,7 @@ from vmtui.tui.logs.stream import KEPT_LINES
 from vmtui.tui.logs.tally import Tally, count_all
 from vmtui.tui.logs.view import LogView
 from vmtui.tui.model import Changes
+from vmtui.tui.rights import FILES, Need
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.dialogs import Ask
 
@@ -62,6 +64,8 @@ class LogsScreen(PanelScreen):
         Binding("left", "sideways(-1)", "Left", id="logs-left", show=False),
         Binding("right", "sideways(1)", "Right", id="logs-right", show=False),
     ]
+
+    NEEDS: ClassVar[Mapping[str, Need]] = {"save": FILES}
 
     def __init__(self, refs: Sequence[Ref]) -> None:
         super().__init__()
@@ -408,6 +412,7 @@ class LogsScreen(PanelScreen):
             item.status
             for ref, item in items.items()
             if ref.kind.runs
+            and self.panel.may(Verb.LOGS, ref)
             and Action.LOGS in allowed(item.status.phase, self.workspace.roles(ref.kind, item.status.backend))
         ]
         refs = await which(self.panel, readable, self.refs)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from textual import work
@@ -16,12 +16,14 @@ from textual.timer import Timer
 
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import Action
+from vmtui.core.policy import Verb
 from vmtui.core.query import Query, parse
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.core.specs import Spec
 from vmtui.tui.map.layout import MapLine, What, counted, joined, parts
 from vmtui.tui.map.view import MapView
 from vmtui.tui.model import Changes, Item
+from vmtui.tui.rights import FILES, Need, of
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.widgets.lines import LineView
 
@@ -48,6 +50,8 @@ class MapScreen(PanelScreen):
         Binding("ctrl+f,pagedown", "page(1)", "Page down", show=False, id="map-page-down"),
         Binding("ctrl+b,pageup", "page(-1)", "Page up", show=False, id="map-page-up"),
     ]
+
+    NEEDS: ClassVar[Mapping[str, Need]] = {"logs": of(Verb.LOGS), "console": of(Verb.CONSOLE)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,7 +177,8 @@ class MapScreen(PanelScreen):
         said = counted(kinds.count(Kind.NETWORK), sum(kind.runs for kind in kinds), kinds.count(Kind.DISK))
         self.say_title(f"{said}{f'  /{self._filter}' if self._filter else ''}")
         matched = "nothing matches the filter: escape clears it"
-        self.view.say_empty(matched if model.items else "nothing is here yet: 4 opens a profile to bring up")
+        helps = ": 4 opens a profile to bring up" if self.panel.rights.has(FILES) else ""
+        self.view.say_empty(matched if model.items else f"nothing is here yet{helps}")
 
     # Filter
 

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from vmtui.tui.app import Notice
+from vmtui.tui.saying import Notice
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.sheet import Sheet
 from vmtui.tui.widgets.lines import LineView

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -17,23 +17,26 @@ from textual.timer import Timer
 from textual.worker import Worker, WorkerError
 
 from vmtui.core.errors import Fault, FileInvalid, NotFound
+from vmtui.core.policy import Verb
 from vmtui.engine import registry
 from vmtui.engine.plan import Plan
 from vmtui.engine.plan_text import totals
 from vmtui.profile import load
 from vmtui.profile.schema import Profile
+from vmtui.tui import rights
 from vmtui.tui.profiles import acts, known, lines
 from vmtui.tui.profiles.dialogs import AskPath, existing
 from vmtui.tui.profiles.known import Known, Origin
 from vmtui.tui.profiles.run import Run
 from vmtui.tui.profiles.views import Body, ProfileList, moves
+from vmtui.tui.rights import Need
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.dialogs import Confirm
 from vmtui.tui.widgets.lines import LineView
 
 NARROW = 80
 TICK_S = 0.5
-CHANGES = frozenset({"apply", "revert", "adopt", "down", "edit"})  # actions that a read-only panel does not offer
+CHANGES = frozenset({"apply", "revert", "adopt", "down", "edit"})
 OF_PLANS = frozenset({"apply", "revert", "adopt"})
 BUSY = "a run is going on: ctrl+c stops it"
 
@@ -62,6 +65,17 @@ class ProfileScreen(PanelScreen):
         Binding("ctrl+c", "stop", "Stop", id="profile-stop"),
         *moves("profile"),
     ]
+
+    NEEDS: ClassVar[Mapping[str, Need]] = {
+        "choose": rights.FILES,
+        "other": rights.FILES,
+        "apply": rights.APPLY,
+        "check": rights.FILES,
+        "revert": rights.APPLY,
+        "adopt": rights.HOST,
+        "down": rights.of(Verb.DELETE),
+        "edit": rights.EDITOR,
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,6 +162,7 @@ class ProfileScreen(PanelScreen):
 
     @work(group="list", exclusive=True, exit_on_error=False)
     async def _list(self) -> None:
+        self.panel.rights.require(rights.FILES)  # names and paths of files
         self.listing.read(self.workspace)
         if self._wanted is not None:
             (path, plan), self._wanted = self._wanted, None
@@ -173,7 +188,8 @@ class ProfileScreen(PanelScreen):
         self.listing.is_open = entry
         self.listing.refresh()
         self.plan = self.run = self._profile = None
-        if entry.path is not None and entry.origin is not Origin.SHIPPED and not self.panel.read_only:
+        kept = self.panel.rights.has(rights.HOST)
+        if entry.path is not None and entry.origin is not Origin.SHIPPED and kept:
             known.Opened(self.workspace.registry.context.paths.state).add(entry.path)
         self._look(plan)
 
@@ -223,6 +239,7 @@ class ProfileScreen(PanelScreen):
         if entry is None or entry.path is None:
             name = entry.name if entry else ""
             raise NotFound(f"where the file of {name} is, is not known", hint="o opens it; D takes the profile down")
+        self.panel.rights.require(rights.FILES)
         self._profile = await asyncio.to_thread(load.load, entry.path, registry.option_types)
         return await self.workspace.plan(self._profile)
 
@@ -263,7 +280,7 @@ class ProfileScreen(PanelScreen):
 
     def offers(self, action: str, parameters: tuple[object, ...]) -> bool:  # noqa: ARG002
         """Whether the footer shows a binding."""
-        if action in CHANGES and (self.panel.read_only or self.running or self.chosen is None):
+        if action in CHANGES and (self.running or self.chosen is None):
             return False
         if action in OF_PLANS:
             return self.plan is not None and not self.plan.empty
@@ -276,8 +293,6 @@ class ProfileScreen(PanelScreen):
             why = "no profile is open: enter opens the selected one"
         elif self.running:
             why = BUSY
-        elif action in CHANGES and self.panel.read_only:
-            why = "the panel is read-only: start vmtui without --read-only to act"
         elif action == "edit" and self.chosen.path is None:
             why = f"where the file of {self.chosen.name} is, is not known: o opens it"
         elif action in OF_PLANS and (self.plan is None or self.run is not None):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -15,10 +16,13 @@ from textual.worker import Worker
 
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import Action
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.host.paths import data_dir
+from vmtui.tui import rights
 from vmtui.tui.columns import COLUMNS
 from vmtui.tui.model import Changes, Item, Model
+from vmtui.tui.rights import Need
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.view import GROUPS
 from vmtui.tui.widgets.lines import LineView
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from vmtui.tui.widgets.detail import Detail
 
 TICK_S = 1.0  # ages, and what else changes by itself
+LOOKED_AT = 200  # of what is chosen, where each has rights of its own
 WIDE = 100  # from this width on the detail pane is beside the list, else below it
 VERBS = {
     "start": Action.START,
@@ -88,6 +93,20 @@ class ResourcesScreen(PanelScreen):
         Binding("J,shift+down", "detail_move(1)", "Detail down", id="resources-detail-down", show=False),
         Binding("K,shift+up", "detail_move(-1)", "Detail up", id="resources-detail-up", show=False),
     ]
+
+    NEEDS: ClassVar[Mapping[str, Need]] = {
+        "bring_up": rights.BRING_UP,
+        "logs": rights.of(Verb.LOGS),
+        "console": rights.of(Verb.CONSOLE),
+        "shell": rights.of(Verb.EXEC),
+        **{f"act('{name}')": rights.of(Verb(verb)) for name, verb in VERBS.items()},
+        "edit": rights.EDIT,
+        "create": rights.NEW,
+        "undo": rights.UNDO,
+        "demo": rights.LOCAL,
+        "toml": rights.FILES,
+        "save_profile": rights.HOST,
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -378,14 +397,21 @@ class ResourcesScreen(PanelScreen):
         return any(self.panel.acts.permitted(status, verb) for status in self._sorts())
 
     def _sorts(self) -> Collection[Status]:
-        """One of each sort of what is chosen: what is permitted depends on kind, backend and phase alone."""
+        """One of each sort of what is chosen: what is permitted depends on kind, backend and phase.
+
+        On the resource itself too with some roles: then the first ones tell what is offered.
+        """
         marked = self.listing.marked
         if not marked:
             return [item.status for item in self.listing.chosen()]
         if self._sorts_of is not marked:
             found = (item.status for item in self.listing.chosen())
             self._sorts_of = marked
-            self._sorts_known = {(status.ref.kind, status.backend, status.phase): status for status in found}.values()
+            if self.panel.rights.by_resource:
+                self._sorts_known = list(islice(found, LOOKED_AT))
+            else:
+                sorts = {(status.ref.kind, status.backend, status.phase): status for status in found}
+                self._sorts_known = sorts.values()
         return self._sorts_known
 
     def offers(self, action: str, parameters: tuple[object, ...]) -> bool:
@@ -395,14 +421,13 @@ class ResourcesScreen(PanelScreen):
         if action in OF_ONE:
             return self._fits(OF_ONE[action])
         if action == "undo":
-            return self.panel.ready and bool(self.panel.acts.undos) and not self.panel.read_only
+            return self.panel.ready and bool(self.panel.acts.undos)
         if action == "demo":
             return self.listing.welcomes
         if action == "detail":
             return self.listing.current() is not None or self.detail is not None
         if action in ("edit", "create"):
-            able = self.panel.ready and not self.panel.read_only
-            return able and (action == "create" or self.listing.current() is not None)
+            return self.panel.ready and (action == "create" or self.listing.current() is not None)
         return True
 
     def _say_nothing_selected(self) -> None:
@@ -484,7 +509,7 @@ class ResourcesScreen(PanelScreen):
             self.panel.open_exec(ref, ("sh",))
 
     def action_edit(self) -> None:
-        if self.listing.current() is None and not self.panel.read_only:
+        if self.listing.current() is None:
             self._say_nothing_selected()
         else:
             self.act_edit()

@@ -13,7 +13,7 @@ from vmtui.core.resource import NAME, NAME_RULE, Ref
 from vmtui.engine import compose, registry
 from vmtui.host.files import in_words
 from vmtui.profile import write
-from vmtui.tui.acts import READ_ONLY
+from vmtui.tui.rights import FILES, HOST
 from vmtui.tui.screens.dialogs import Ask, Confirm
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def toml_of_act(panel: Panel, action: Action, before: Desired[Any] | None, ref: 
     """The change of the profile's file that an act amounts to."""
     if action is not Action.DELETE or before is None:
         return f"# {action} {ref}\n# A profile says what exists and that it runs; {action} alone changes nothing in it."
-    path = panel.workspace.store.profile_paths().get(ref.profile)
+    known = panel.rights.has(FILES)
+    path = panel.workspace.store.profile_paths().get(ref.profile) if known else None
     if path is None:
         return f"# {ref.profile} has no file\n"
     try:
@@ -47,10 +48,8 @@ def problem_with(text: str) -> str:
 
 
 async def save_as_profile(panel: Panel, refs: Sequence[Ref]) -> None:
-    """Ask for a file, show what it will say, write it. In a worker."""
-    if panel.read_only:
-        panel.say(READ_ONLY, "warning")
-        return
+    """Ask for a file, show what it will say, write it. Raises Denied. In a worker."""
+    panel.rights.require(HOST)
     found = {ref: panel.workspace.applied(ref) for ref in refs}
     unknown = [ref for ref, desired in found.items() if desired is None]
     chosen = [desired for desired in found.values() if desired is not None]

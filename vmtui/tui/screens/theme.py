@@ -16,6 +16,7 @@ from vmtui.core.errors import SettingsInvalid
 from vmtui.core.lifecycle import Phase
 from vmtui.profile import settings
 from vmtui.tui.palette import Palette
+from vmtui.tui.rights import FILES
 from vmtui.tui.screens.modal import Modal
 from vmtui.tui.text import plain, safe
 from vmtui.tui.themes import PanelTheme
@@ -143,6 +144,10 @@ class ThemeScreen(Modal[None]):
         self._end()
         self._preview()
         path, line = settings.path(), f'theme = "{self.app.theme}"'
+        if not self.panel.rights.has(FILES):  # the settings are somebody else's
+            self.panel.say(f"{self.app.theme} is worn until you leave")
+            self.dismiss(None)
+            return
         try:
             settings.write_setting(path, ("theme",), self.app.theme)
         except SettingsInvalid as fault:

@@ -13,6 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from vmtui.tui.palette import Palette
+from vmtui.tui.rights import Rights, need_of
 from vmtui.tui.text import plain
 
 HELP = "help"  # the action
@@ -59,7 +60,10 @@ class TitleBar(Bar):
 
     def say(self, about: str | None = None, right: str | None = None) -> None:
         """Outside text is cleaned here."""
-        said = (self._about if about is None else plain(about, 400), self._right if right is None else plain(right, 80))
+        said = (
+            self._about if about is None else plain(about, 400),
+            self._right if right is None else plain(right, 160),
+        )
         if said != (self._about, self._right):
             self._about, self._right = said
             self.refresh()
@@ -126,18 +130,18 @@ class FooterBar(Bar):
         seen = set()
         for key, active in self.screen.active_bindings.items():
             binding = active.binding
-            if binding.show and active.enabled and binding.action not in seen and self._offered(active):
+            if binding.show and active.enabled and binding.action not in seen and self._is_offered(active):
                 seen.add(binding.action)
                 yield binding, key, len(self.app.get_key_display(binding)) + len(binding.description) + 3
 
-    @staticmethod
-    def _offered(active: ActiveBinding) -> bool:
+    def _is_offered(self, active: ActiveBinding) -> bool:
         """A screen may answer to a key only to say why nothing is done: such a key is not shown."""
-        offers = getattr(active.node, "offers", None)
-        if offers is None:
-            return True
         _, action, parameters = parse(active.binding.action)
-        return bool(offers(action, parameters))
+        rights: Rights = self.app.rights  # type: ignore[attr-defined]
+        if not rights.has(need_of(active.node, action, parameters)):
+            return False
+        offers = getattr(active.node, "offers", None)
+        return offers is None or bool(offers(action, parameters))
 
     def on_click(self, event: events.Click) -> None:
         for start, end, key in self._places:

@@ -13,6 +13,7 @@ from textual.worker import Worker
 
 from vmtui.core.errors import Fault
 from vmtui.core.lifecycle import UP
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Ref
 from vmtui.tui import detail_text
 from vmtui.tui.detail_text import Known, Line
@@ -111,7 +112,9 @@ class Detail(LineView, can_focus=False):
             return
         workspace: Workspace = self.app.workspace  # type: ignore[attr-defined]
         try:
-            if not workspace.counts_exits(item.ref, item.status.backend):
+            if (hasattr(workspace, "may") and not workspace.may(Verb.STATS, item.ref)) or not workspace.counts_exits(
+                item.ref, item.status.backend
+            ):
                 return
             counted = await workspace.exits(item.ref)
         except (Fault, sqlite3.Error):

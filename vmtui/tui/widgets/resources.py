@@ -13,22 +13,24 @@ from textual.geometry import Region
 from vmtui.core.resource import Ref
 from vmtui.tui import columns
 from vmtui.tui.model import Changes, Item, Model
+from vmtui.tui.rights import BRING_UP, FILES, LOCAL, NEW, NOTHING, Rights
 from vmtui.tui.text import plain
 from vmtui.tui.view import Heading, View
 from vmtui.tui.widgets.bars import Bar
 from vmtui.tui.widgets.lines import LineView
 
 WELCOME = (
-    ("", ""),
-    ("", "Nothing is here yet: no VM, container, sandbox, network or disk."),
-    ("", ""),
-    ("enter", "bring up the demo profile: one of each kind, for real"),
-    ("", "(nothing is fetched for it but Debian packages)"),
-    ("4", "open a profile of yours: see its plan, apply it"),
-    ("n", "make something new"),
-    ("D", "look around in a demo first: nothing in it is real"),
-    ("7", "what this machine can do, and what mends what it cannot"),
+    ("", "", NOTHING),
+    ("", "Nothing is here yet: no VM, container, sandbox, network or disk.", NOTHING),
+    ("", "", NOTHING),
+    ("enter", "bring up the demo profile: one of each kind, for real", BRING_UP),
+    ("", "(nothing is fetched for it but Debian packages)", BRING_UP),
+    ("4", "open a profile of yours: see its plan, apply it", FILES),
+    ("n", "make something new", NEW),
+    ("D", "look around in a demo first: nothing in it is real", LOCAL),
+    ("7", "what this machine can do, and what mends what it cannot", NOTHING),
 )
+NARROWED = "Nothing is here that the role {role} may see."
 
 MOVING = frozenset(column.name for column in columns.COLUMNS.values() if column.moving)
 DRAWN_KEPT = 500
@@ -66,10 +68,19 @@ class ResourceList(LineView):
         """Whether there is nothing yet, and it is said how that can be changed."""
         return self.view.model.loaded and not self.view.model.items
 
+    def _welcome(self) -> list[tuple[str, str]]:
+        """Each key, and what can be done by it, of what who sits here has a right to."""
+        rights: Rights = self.app.rights  # type: ignore[attr-defined]
+        role = rights.authority.role
+        lines = [(key, said) for key, said, need in WELCOME if rights.has(need)]
+        if rights.by_resource and role is not None:
+            lines[1] = "", NARROWED.format(role=plain(role.name, 60))
+        return lines
+
     # LineView
 
     def line_count(self) -> int:
-        return len(WELCOME) if self.welcomes else len(self.view.lines) or bool(self._empty)
+        return len(self._welcome()) if self.welcomes else len(self.view.lines) or bool(self._empty)
 
     def selectable(self, y: int) -> bool:  # noqa: ARG002
         return bool(self.view.lines)
@@ -86,7 +97,7 @@ class ResourceList(LineView):
 
     def draw(self, y: int, width: int, selected: bool) -> Sequence[Segment]:  # noqa: ARG002
         if self.welcomes:
-            key, said = WELCOME[y]
+            key, said = self._welcome()[y]
             return [Segment(f"  {key:>7}  ", self.palette.key), Segment(said, self.palette.text)]
         palette = self.palette
         if not self.view.lines:
