@@ -23,6 +23,7 @@ TOGETHER = frozenset(
     f"tests/integration/test_{name}.py"
     for name in ("debimage", "demo", "image_registry", "qcow2_disk", "qcow2_images", "qemu_guest", "unpack")
 )
+SERVED = "tests/integration/ssh_clients/"  # each of these files has a console of its own
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -40,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return nodeid if file.startswith(APART) and file not in TOGETHER else file
+            return nodeid if file.startswith(APART) and file not in TOGETHER and not file.startswith(SERVED) else file
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)

@@ -19,6 +19,10 @@ class Use:
     descriptors: int
 
 
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def pids(root: int) -> list[int]:
     """The process itself, then its descendants."""
     children: dict[int, list[int]] = {}

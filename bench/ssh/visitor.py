@@ -22,10 +22,10 @@ WAIT_S = 120.0
 class Visitor:
     """Use it in `async with`. `raw` is all that came so far; `began` is when the connection was asked for."""
 
-    def __init__(self, door: Door, key: Key, command: str | None = None) -> None:
+    def __init__(self, door: Door, key: Key, command: str | None = None, *, reads: bool = True) -> None:
         self.raw = bytearray()
         self.began = 0.0
-        self._door, self._key, self._command = door, key, command
+        self._door, self._key, self._command, self._reads = door, key, command, reads
         self._answered = 0
         self._came = asyncio.Event()
         self._over = False
@@ -48,7 +48,7 @@ class Visitor:
             env={"COLORTERM": "truecolor", "LANG": "C.UTF-8"},
             encoding=None,
         )
-        self._reading = asyncio.create_task(self._read())
+        self._reading = asyncio.create_task(self._read() if self._reads else asyncio.sleep(0))
         return self
 
     async def __aexit__(
@@ -67,6 +67,10 @@ class Visitor:
         """The time at which it was written."""
         self._process.stdin.write(data)
         return time.perf_counter()
+
+    async def drained(self) -> None:
+        """Until the other side has taken what was sent, but for what it always has room for."""
+        await self._process.stdin.drain()
 
     async def until(self, true: Callable[[bytes], bool], *, since: int = 0, timeout_s: float = WAIT_S) -> float:
         """Wait until it holds of what came after `since`; the time then. Raises TimeoutError, EOFError."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ TIMEOUT_S = 90.0
 PROGRAMS = {"openssh": "ssh", "dropbear": "dbclient", "putty": "plink", "asyncssh": sys.executable}
 
 
+Enter = Callable[..., list[str]]  # the words of a command line → another command line
+
+
 @dataclass(frozen=True)
 class Door:
     """A server that one can come to. `host_key` is a file with its public key."""
@@ -32,10 +35,11 @@ class Door:
 
 
 class Client:
-    """`name` is one of PROGRAMS; `home` a directory of its own."""
+    """`name` is one of PROGRAMS; `home` a directory of its own; `enter` makes a command line run elsewhere."""
 
-    def __init__(self, name: str, home: Path, door: Door) -> None:
+    def __init__(self, name: str, home: Path, door: Door, enter: Enter = lambda *argv: [*argv]) -> None:
         self.name = name
+        self._enter = enter
         self.door = door
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
@@ -58,6 +62,9 @@ class Client:
 
     def argv(self, key: Key, *command: str, tty: bool, more: Sequence[str] = ()) -> list[str]:
         """The command line; `more` are options of this client. With `tty` the other side is to give a terminal."""
+        return self._enter(*self._argv(key, *command, tty=tty, more=more))
+
+    def _argv(self, key: Key, *command: str, tty: bool, more: Sequence[str]) -> list[str]:
         mode = "-t" if tty else "-T"
         port = str(self.door.port)
         to = [f"{LOGIN}@{HOST}", *command]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from bench.ssh import tree
 from tests.support.claims import port
 from tests.support.cli import Cli
 from tests.support.ssh_clients import Client, Door
@@ -26,15 +28,21 @@ KEPT_BY_THE_SERVER = ("audit.log", "audit.head", "recordings", "ssh", f"{DATABAS
 
 
 class Console:
-    """`root` is a directory of its own with a short name (unix sockets). Use it in `with`: no process is left."""
+    """`root` is a directory of its own with a short name (unix sockets). Use it in `with`: no process is left.
 
-    def __init__(self, root: Path, *, roles: str = "", settings: str = "") -> None:
+    With a `cli` it is that one's workspace that is served.
+    """
+
+    def __init__(self, root: Path, *, roles: str = "", settings: str = "", cli: Cli | None = None) -> None:
         self.root = root
-        self.paths = Paths(root / "s" / "vmtui", root / "c" / "vmtui", root / "r" / "vmtui")
-        self.paths.make()
+        if cli is None:
+            paths = Paths(root / "s" / "vmtui", root / "c" / "vmtui", root / "r" / "vmtui")
+            paths.make()
+            cli = Cli(paths, root)
+        self.cli = cli
+        self.paths = cli.paths
         self.config = root / "config" / "vmtui"
         self.config.mkdir(parents=True)
-        self.cli = Cli(self.paths, root)
         self.cli.environment["XDG_CONFIG_HOME"] = str(self.config.parent)
         self.environment = self.cli.environment
         self.port = port()
@@ -46,6 +54,7 @@ class Console:
         self._folder = root / "keys"
         self._folder.mkdir(mode=0o700)
         self._process: subprocess.Popen[bytes] | None = None
+        self._alone: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -108,20 +117,38 @@ class Console:
     def client(self, name: str = "openssh") -> Client:
         return Client(name, self.root / "homes" / name, self.door)
 
-    def argv(self, *words: str) -> list[str]:
-        return self.cli.argv("serve", "--listen", f"127.0.0.1:{self.port}", *words)
+    def words(self, *more: str) -> list[str]:
+        """The command line, without the program."""
+        return ["serve", "--listen", f"127.0.0.1:{self.port}", *more]
 
     def start(self, *words: str) -> None:
         """Returns when it listens."""
         with self.log.open("ab") as log:
             begin = log.tell()
+            argv = self.cli.argv(*self.words(*words))
             self._process = subprocess.Popen(
-                self.argv(*words), env=self.environment, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                argv, env=self.environment, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.until(lambda: f":{self.port}" in self.said(begin), "it to listen")
         private = self.paths.state / "ssh" / "host_ed25519"
         done = subprocess.run(["ssh-keygen", "-y", "-f", str(private)], capture_output=True, check=True, text=True)
         self.door.host_key.write_text(done.stdout)
+        self._alone = set(tree.pids(self.pid))
+
+    def guests(self) -> list[int]:
+        """The processes that are there for sessions."""
+        return [pid for pid in tree.pids(self.pid) if pid not in self._alone]
+
+    def alone(self) -> None:
+        """Wait until nothing of any session is left."""
+        self.until(lambda: not self.guests(), f"the sessions to go; there are {processes_of(self.root)}")
+
+    def gone(self) -> None:
+        """Wait until no process is left, once the server has ended."""
+        deadline = time.monotonic() + END_S
+        while (left := processes_of(self.root)) and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        assert left == []
 
     def said(self, since: int = 0) -> str:
         """What it has written on stderr."""
@@ -150,3 +177,14 @@ class Console:
         begin = len(self.log.read_bytes())
         os.kill(self.pid, signal.SIGHUP)
         self.until(lambda: self.said(begin).endswith("\n"), "it to say what it has read anew")
+
+
+def processes_of(root: Path) -> list[str]:
+    """The processes whose environment names `root`: a server, its fork server, its sessions, and what they started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if str(root).encode() in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
