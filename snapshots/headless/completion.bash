@@ -4,9 +4,10 @@ _vmtui() {
   local verb=${COMP_WORDS[1]} options="" words=""
   COMPREPLY=()
   if [[ $COMP_CWORD -eq 1 && $cur != -* ]]; then
-    COMPREPLY=($(compgen -W "ls inspect start stop restart pause resume kill rm logs exec console stats events down doctor backends schema completion" -- "$cur")); return
+    COMPREPLY=($(compgen -W "ls inspect start stop restart pause resume kill rm logs exec console stats events plan apply down doctor backends schema serve audit recordings completion" -- "$cur")); return
   fi
-  if [[ $verb == -* && ( $previous == --profile || $previous == -p ) ]]; then
+  if [[ $verb == -* && ( $previous == --profile || $previous == -p ) ||
+        ( $verb == plan || $verb == apply ) && $COMP_CWORD -eq 2 && $cur != -* ]]; then
     compopt -o filenames 2>/dev/null
     COMPREPLY=($(compgen -f -X '!*.toml' -- "$cur") $(compgen -d -- "$cur")); return
   fi
@@ -25,12 +26,17 @@ _vmtui() {
     console) options="--help --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     stats) options="--help --watch --interval --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     events) options="--help --follow --lines --json"; words="" ;;
+    plan) options="--help --only --recreate --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    apply) options="--help --only --recreate --timeout --on-failure --trace --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     down) options="--help --purge --only --yes --json"; words="$(vmtui ls --plain 2>/dev/null | cut -d/ -f1 | sort -u)" ;;
     doctor) options="--help --json"; words="" ;;
     backends) options="--help --json"; words="" ;;
     schema) options="--help --json"; words="profile config events" ;;
+    serve) options="--help --listen --config --keys --host-key --rotate-host-key --web --demo --check --fingerprint"; words="" ;;
+    audit) options="--help --lines --who --json --head"; words="ls verify" ;;
+    recordings) options="--help --json --speed --idle --yes"; words="ls play rm" ;;
     completion) options="--help"; words="bash zsh fish" ;;
-    -*) options="--help --version --read-only --demo --plain --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --trace --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
+    -*) options="--help --version --read-only --plain --demo --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --trace --yes --json"; words="$(vmtui ls --plain 2>/dev/null)" ;;
     *) return ;;
   esac
   if [[ $cur == -* ]]; then words=$options

@@ -17,16 +17,22 @@ _vmtui() {
     'console:attach to its console; ctrl+] leaves it'
     'stats:measure what runs'
     'events:what happened'
+    'plan:show what a profile would change; exit 2 if anything'
+    'apply:make the host as a profile says'
     'down:take a profile down by its name'
     'doctor:try every backend, say what is missing'
     'backends:list the backends and what they can'
     'schema:print a JSON Schema'
+    'serve:serve the panel and the verbs over SSH'
+    'audit:what was done over SSH'
+    'recordings:recorded sessions'
     'completion:print completion for a shell'
   )
   if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then
     _describe verb verbs; return
   fi
-  if [[ $words[2] == -* && ( $words[CURRENT-1] == --profile || $words[CURRENT-1] == -p ) ]]; then
+  if [[ $words[2] == -* && ( $words[CURRENT-1] == --profile || $words[CURRENT-1] == -p ) ||
+        ( $words[2] == plan || $words[2] == apply ) && $words[CURRENT] != -* && $CURRENT -eq 3 ]]; then
     _files -g '*.toml'; return
   fi
   case $words[2] in
@@ -44,12 +50,17 @@ _vmtui() {
     console) options=(--help --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     stats) options=(--help --watch --interval --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     events) options=(--help --follow --lines --json); names=() ;;
+    plan) options=(--help --only --recreate --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
+    apply) options=(--help --only --recreate --timeout --on-failure --trace --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
     down) options=(--help --purge --only --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null | cut -d/ -f1 | sort -u)"}) ;;
     doctor) options=(--help --json); names=() ;;
     backends) options=(--help --json); names=() ;;
     schema) options=(--help --json); names=(profile config events) ;;
+    serve) options=(--help --listen --config --keys --host-key --rotate-host-key --web --demo --check --fingerprint); names=() ;;
+    audit) options=(--help --lines --who --json --head); names=(ls verify) ;;
+    recordings) options=(--help --json --speed --idle --yes); names=(ls play rm) ;;
     completion) options=(--help); names=(bash zsh fish) ;;
-    -*) options=(--help --version --read-only --demo --plain --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --trace --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
+    -*) options=(--help --version --read-only --plain --demo --profile --adopt --plan --check --down --foreground --purge --only --recreate --timeout --on-failure --trace --yes --json); names=(${(f)"$(vmtui ls --plain 2>/dev/null)"}) ;;
   esac
   if [[ $words[CURRENT] == -* ]]; then compadd -- $options; else compadd -- $names; fi
 }

@@ -22,7 +22,7 @@ from vmtui.core.resource import Kind
 from vmtui.core.specs import SPECS, Ready, Spec, Workload, encode
 from vmtui.core.units import Duration, Mount, Publish, ReadOnlyMount, Size
 from vmtui.engine.registry import option_types
-from vmtui.headless.arguments import HIDDEN, VERBS
+from vmtui.headless.commands import HIDDEN, VERBS
 from vmtui.headless.exit_codes import MEANINGS
 from vmtui.profile import descriptions, graph
 from vmtui.profile.load import load

@@ -15,7 +15,8 @@ from vmtui.core.units import Publish, Size
 from vmtui.engine.plan import Change, FieldChange, Plan
 from vmtui.engine.registry import option_types
 from vmtui.headless import completion, diff, tables, text
-from vmtui.headless.arguments import HIDDEN, VERBS, profile_parser, verb_parser
+from vmtui.headless.arguments import profile_parser
+from vmtui.headless.commands import HIDDEN, VERBS, parser_of
 from vmtui.profile import jsonschema
 
 HEADLESS = SNAPSHOTS / "headless"
@@ -63,7 +64,7 @@ def test_help() -> None:
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if name not in HIDDEN])
 def test_help_of_verbs(verb: str) -> None:
-    check(HEADLESS / f"help-{verb}.txt", verb_parser(verb).format_help())
+    check(HEADLESS / f"help-{verb.replace(' ', '-')}.txt", parser_of(verb).format_help())
 
 
 @pytest.mark.parametrize("width", [80, 120])

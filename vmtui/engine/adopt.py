@@ -110,6 +110,7 @@ def _complete(wanted: dict[Ref, Target], declared: dict[Ref, Declared]) -> None:
 
 def rewritten(text: str, profile: Profile, wanted: dict[Ref, Target]) -> str:
     """The text of `profile` with what is `wanted` in it, and all else as it is. Raises ProfileInvalid."""
+    assert profile.path is not None  # nobody writes back what came through stdin
     folder = profile.path.parent
     declared = {item.ref: item for item in profile.resources}
     for ref in reversed(declared):

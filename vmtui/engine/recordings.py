@@ -18,6 +18,8 @@ from typing import BinaryIO
 import msgspec
 
 from vmtui.core.errors import InvalidInput, NotFound
+from vmtui.core.policy import Verb
+from vmtui.engine import authority
 from vmtui.host.files import in_words
 from vmtui.host.paths import Paths
 
@@ -82,7 +84,11 @@ def file_name(at: float, person: str, session: str) -> str:
 
 
 def scan(directory: Path) -> tuple[list[Recording], list[str]]:
-    """The recordings of a folder, oldest first, and why others of its files are none. No folder has none."""
+    """The recordings of a folder, oldest first, and why others of its files are none. No folder has none.
+
+    Raises Denied, and InvalidInput if the folder cannot be read.
+    """
+    authority.current().require(Verb.RECORDINGS)
     found, refused = [], []
     try:
         names = sorted(os.listdir(directory))
@@ -103,8 +109,9 @@ def scan(directory: Path) -> tuple[list[Recording], list[str]]:
 def find(directory: Path, text: str) -> Path:
     """The one recording that a person means: its file's name, its session, or how one of both begins.
 
-    Raises NotFound, and InvalidInput if the folder cannot be read.
+    Raises NotFound, Denied, and InvalidInput if the folder cannot be read.
     """
+    authority.current().require(Verb.RECORDINGS)
     try:
         names = {name: match[3] for name in os.listdir(directory) if (match := NAME.fullmatch(name))}
     except FileNotFoundError:
@@ -118,6 +125,19 @@ def find(directory: Path, text: str) -> Path:
     if fits:
         raise NotFound(f"{text!r} can mean {len(fits)} recordings", hint=f"vmtui recordings play {max(fits)}")
     raise NotFound(f"there is no recording {text!r}", hint="vmtui recordings ls")
+
+
+def remove(path: Path) -> None:
+    """Raises Denied without HOST: who may only look at them leaves what they show. Raises InvalidInput, NotFound."""
+    authority.current().require(Verb.HOST, to="remove recordings")
+    _open(path).close()
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise NotFound(f"{path.name} is gone", hint="vmtui recordings ls") from None
+    except OSError as error:
+        raise InvalidInput(f"{path.name} cannot be removed: {in_words(error)}") from None
+    authority.current().note("recordings", (), "done", f"removed {path.name}")
 
 
 def describe(path: Path) -> Recording:

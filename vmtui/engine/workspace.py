@@ -205,7 +205,7 @@ class Workspace:
             recreate=again & chosen,
             interrupted=self.store.interrupted(),
             prune=prune and not only,
-            path=str(profile.path),
+            path=str(profile.path or ""),
         )
         with trace.doing(f"plan {profile.name}", reads=True):
             notes = await selection.passed_over(self.registry, plan, declared)

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import vmtui
-from vmtui.headless.exit_codes import MEANINGS, ExitCode
+from vmtui.headless.commands import (
+    DEMO_HELP,
+    DEMO_SIZE,
+    FAMILIES,
+    HIDDEN,
+    SERVE,
+    STDIN,
+    VERBS,
+    Verb,
+    choosing,
+    converging,
+    json,
+    parser_of,
+    yes,
+)
+from vmtui.headless.exit_codes import MEANINGS
+from vmtui.headless.parsers import Parser, count, wrong
 
-HELP_WIDTH = 100
-KINDS = ("network", "disk", "vm", "container", "sandbox")
+if TYPE_CHECKING:
+    from vmtui.engine.authority import Authority
+
 EXAMPLES = """examples:
   vmtui                                   the panel; on a pipe, the list of resources
   vmtui --demo                            the panel over made-up resources: nothing is real
@@ -25,257 +41,131 @@ EXAMPLES = """examples:
   vmtui down dev --purge                  the same without the file, data included
   vmtui --profile ci.toml --foreground    attached: follows the logs, takes all down on a signal
   vmtui --profile ci.toml --json          one JSON record a line on stdout: vmtui schema events"""
-FILTER_HELP = "terms that all must match, as after / in the panel: kind:vm,container state:running !profile:ci web"
+EXAMPLES_OVER_SSH = """examples:
+  ssh HOST                                the panel
+  ssh HOST ls kind:vm --json              a verb; its exit code is that of ssh
+  ssh HOST plan < dev.toml                a profile comes through stdin
+  ssh -t HOST console guest               what needs a terminal asks for one"""
+# Run by the console itself, in no session of its own: named here for the help alone.
+OF_THE_CONSOLE = {
+    "whoami": ("say who you are here, and what you may do", ""),
+    "sessions": ("list the sessions that are open", "sessions"),
+    "observe ID": ("look at one; ctrl+] leaves it", "observe"),
+    "drive ID": ("type in it too", "drive"),
+}
 PANEL = "panel"  # in place of MODULE:FUNCTION: no part of this package
-DEMO_SIZE = 40
-DEMO_HELP = f"over N made-up resources (default {DEMO_SIZE}): nothing is real"
 NEED_A_PROFILE = ("purge", "only", "recreate", "timeout", "trace")
-REF_HELP = "a resource: NAME, KIND/NAME or PROFILE/KIND/NAME, as long as it means one"
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of one width, with the options of one line as Python 3.13 and later write them."""
+def parse(argv: Sequence[str], authority: Authority | None = None) -> tuple[str, argparse.Namespace]:
+    """MODULE:FUNCTION in this package, and its arguments. Wrong use and --help end the process.
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=HELP_WIDTH)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return f"{', '.join(action.option_strings)} {value}"
-
-
-class Parser(argparse.ArgumentParser):
-    """Ends with 64 on wrong use, as sysexits.h has it."""
-
-    def __init__(self, prog: str, description: str, epilog: str) -> None:
-        super().__init__(
-            prog=prog, description=description, epilog=epilog, formatter_class=Formatter, allow_abbrev=False
-        )
-        self.color = False  # from Python 3.14 on it is true by default, and ignores where the help goes
-
-    def error(self, message: str) -> NoReturn:
-        wrong(message, f"{self.prog} --help")
-
-
-def wrong(message: str, hint: str) -> NoReturn:
-    """A usage error, before there is anything to clean up."""
-    from vmtui.headless.text import clean
-
-    sys.stderr.write(f"error: {clean(message)}\nhint: {clean(hint)}\n")
-    raise SystemExit(int(ExitCode.USAGE))
-
-
-class Verb:
-    """`run` is MODULE:FUNCTION in this package; it is imported when the verb is used."""
-
-    def __init__(self, about: str, run: str, configure: Callable[[argparse.ArgumentParser], Any], example: str) -> None:
-        self.about = about
-        self.run = run
-        self.configure = configure
-        self.example = example
-
-
-def _json(parser: argparse.ArgumentParser, about: str = "one JSON document on stdout") -> None:
-    parser.add_argument("--json", action="store_true", help=about)
-
-
-def _yes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask before data is lost")
-
-
-def _ref(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    if nargs is None:
-        parser.add_argument("ref", metavar="REF", help=REF_HELP)
-    else:
-        parser.add_argument("refs", metavar="REF", nargs=nargs, help=REF_HELP)
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("it must not be negative")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of resources")
-    return int(text)
-
-
-def _duration(text: str) -> float:
-    from vmtui.core.units import Duration
-
-    try:
-        return float(Duration.parse(float(text) if text.replace(".", "", 1).isdigit() else text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _acts(*, grace: bool = False, purge: bool = False) -> Callable[[argparse.ArgumentParser], None]:
-    def configure(parser: argparse.ArgumentParser) -> None:
-        _ref(parser, "+")
-        if grace:
-            parser.add_argument("--grace", metavar="TIME", type=_duration, help="before it is killed: 30s, 1m30s")
-        if purge:
-            parser.add_argument("--purge", action="store_true", help="remove its data too: disks need this")
-            _yes(parser)
-        _json(parser)
-
-    return configure
-
-
-def _ls(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-p", "--profile-name", metavar="NAME", help="only the resources of this profile")
-    parser.add_argument("-k", "--kind", choices=KINDS, help="only this kind")
-    parser.add_argument(
-        "--plain", action="store_true", help="only the names, one a line; without FILTER from the database"
-    )
-    _json(parser)
-    parser.add_argument("filter", metavar="FILTER", nargs="*", help=FILTER_HELP)
-
-
-def _inspect(parser: argparse.ArgumentParser) -> None:
-    _ref(parser)
-    parser.add_argument(
-        "--exits", action="store_true", help="what a VM on backend kvm left its guest for, and how often"
-    )
-    _json(parser)
-
-
-def _logs(parser: argparse.ArgumentParser) -> None:
-    _ref(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with new lines as they come")
-    parser.add_argument("-n", "--lines", metavar="N", type=_whole, help="only the last N lines (default: all)")
-    parser.add_argument("-t", "--timestamps", action="store_true", help="begin each line with its time")
-    _json(parser, "one JSON record a line")
-
-
-def _exec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-i", "--interactive", action="store_true", help="pass on stdin")
-    parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
-    parser.add_argument("-u", "--user", metavar="USER", help="run as USER[:GROUP]")
-    parser.add_argument("-w", "--working-dir", metavar="DIR", help="run in DIR")
-    parser.add_argument("-e", "--environment", metavar="NAME=VALUE", action="append", default=[], help="set a variable")
-    _json(parser, "one JSON record a line, the last with the exit code")
-    _ref(parser)
-    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command, best after --")
-
-
-def _console(parser: argparse.ArgumentParser) -> None:
-    _ref(parser)
-    _json(parser, "what the console shows as JSON records")
-
-
-def _stats(parser: argparse.ArgumentParser) -> None:
-    _ref(parser, "*")
-    parser.add_argument("--watch", action="store_true", help="measure again and again")
-    parser.add_argument("--interval", metavar="TIME", type=_duration, default=1.0, help="between two (default 1s)")
-    _json(parser, "one JSON record a line")
-
-
-def _events(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with new ones as they come")
-    parser.add_argument("-n", "--lines", metavar="N", type=_whole, default=100, help="the last N (default 100)")
-    _json(parser, "one JSON record a line")
-
-
-def _down(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("profile_name", metavar="NAME", help="the name of a profile, as vmtui ls shows it")
-    parser.add_argument("--purge", action="store_true", help="remove the data of its disks too")
-    parser.add_argument("--only", metavar="REF", nargs="+", action="extend", default=[], help="only these resources")
-    _yes(parser)
-    _json(parser, "one JSON record a line")
-
-
-def _schema(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "what", nargs="?", choices=("profile", "config", "events"), default="profile", help="(default profile)"
-    )
-    _json(parser, "accepted; a schema always is JSON")
-
-
-def _completion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to make it for")
-
-
-def _reap(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ref", metavar="PROFILE/KIND/NAME", help="the workload that ended")
-
-
-VERBS: dict[str, Verb] = {
-    "ls": Verb("list the resources that are there", "verbs:ls", _ls, "vmtui ls kind:vm state:problem -- -profile:ci"),
-    "inspect": Verb("show all that is known of one", "verbs:inspect", _inspect, "vmtui inspect vm/guest"),
-    "start": Verb("start what is stopped", "verbs:act", _acts(), "vmtui start web guest"),
-    "stop": Verb("stop what runs", "verbs:act", _acts(grace=True), "vmtui stop --grace 30s vm/guest"),
-    "restart": Verb("stop and start again", "verbs:act", _acts(grace=True), "vmtui restart web"),
-    "pause": Verb("freeze what runs", "verbs:act", _acts(), "vmtui pause guest"),
-    "resume": Verb("go on with what is paused", "verbs:act", _acts(), "vmtui resume guest"),
-    "kill": Verb("end it at once", "verbs:act", _acts(), "vmtui kill guest"),
-    "rm": Verb("remove", "verbs:act", _acts(purge=True), "vmtui rm --purge disk/data"),
-    "logs": Verb("show its log", "streams:logs", _logs, "vmtui logs -f -n 20 web"),
-    "exec": Verb("run a command inside", "attach:execute", _exec, "vmtui exec -it web -- sh"),
-    "console": Verb("attach to its console; ctrl+] leaves it", "attach:console", _console, "vmtui console guest"),
-    "stats": Verb("measure what runs", "streams:stats", _stats, "vmtui stats --watch"),
-    "events": Verb("what happened", "streams:events", _events, "vmtui events -f"),
-    "down": Verb("take a profile down by its name", "converge:down", _down, "vmtui down dev --purge"),
-    "doctor": Verb("try every backend, say what is missing", "health:doctor", _json, "vmtui doctor"),
-    "backends": Verb("list the backends and what they can", "health:backends", _json, "vmtui backends"),
-    "schema": Verb("print a JSON Schema", "verbs:schema", _schema, "vmtui schema > profile.schema.json"),
-    "completion": Verb("print completion for a shell", "completion:main", _completion, ". <(vmtui completion bash)"),
-    "reap": Verb("", "verbs:reap", _reap, ""),
-}  # fmt: skip
-HIDDEN = frozenset({"reap"})
-
-
-def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    """MODULE:FUNCTION in this package, and its arguments. Wrong use and --help end the process."""
-    if argv and argv[0] in VERBS:
-        return _parse_verb(argv[0], argv[1:])
+    With an authority it is a session that is served to somebody: what they lack is not in the help, and raises Denied.
+    """
+    if argv and (name := _verb(argv)) in VERBS:
+        if authority is not None and not _offered(VERBS[name], authority):
+            raise authority.denied(VERBS[name].needs[0], to=name if " " not in name else f"use {name}")
+        where, args = _parse_verb(name, argv[name.count(" ") + 1 :])
+        if authority is not None and getattr(args, "file", STDIN) != STDIN:
+            _need_host(authority, f"{name} a file of the host", f"ssh HOST {name} < FILE")
+        return where, args
+    if argv and argv[0] in FAMILIES:
+        _parse_family(argv[0], argv[1:], authority)
     if argv and not argv[0].startswith("-"):
-        close = difflib.get_close_matches(argv[0], [name for name in VERBS if name not in HIDDEN], 1)
+        close = difflib.get_close_matches(argv[0], _shown(authority), 1)
         wrong(f"there is no verb {argv[0]!r}", f"vmtui {close[0]}" if close else "vmtui --help")
-    args = _checked(profile_parser(), argv)
+    parser = profile_parser()
+    parser.helped_by = None if authority is None else served_parser(authority)
+    args = _checked(parser, argv)
+    if authority is not None and not _offered(VERBS["ls"], authority):
+        raise authority.denied(VERBS["ls"].needs[0], to="look at anything")
+    if authority is not None and args.profile is not None:
+        _need_host(authority, "use files of the host", "ssh HOST apply < FILE")
+    if authority is not None and args.demo is not None:
+        _need_host(authority, "open a demo", "ssh HOST")
     if args.plain:
         return "plain:main", args
     if args.profile is None and not args.json:
         return PANEL, args
     if args.profile is None:
-        return "verbs:ls", _parse_ls(["--json"] if args.json else [])
+        return "verbs:ls", listing(["--json"])
     return "converge:profile", args
+
+
+def _verb(argv: Sequence[str]) -> str:
+    return " ".join(argv[:2]) if argv[0] in FAMILIES else argv[0]
+
+
+def _offered(verb: Verb, authority: Authority) -> bool:
+    from vmtui.core import policy
+
+    needed = not verb.needs or any(authority.anywhere(policy.Verb(needed)) for needed in verb.needs)
+    return needed and verb.run != SERVE  # which is for who sits at the host
+
+
+def _need_host(authority: Authority, to: str, hint: str) -> None:
+    from vmtui.core import policy
+
+    if not authority.may(policy.Verb.HOST):
+        fault = authority.denied(policy.Verb.HOST, to=to)
+        fault.hint = hint
+        raise fault
+
+
+def _shown(authority: Authority | None) -> list[str]:
+    """The names of the verbs that the help tells of."""
+    return [
+        name for name, verb in VERBS.items() if name not in HIDDEN and (authority is None or _offered(verb, authority))
+    ]
+
+
+def _parse_family(family: str, argv: Sequence[str], authority: Authority | None) -> NoReturn:
+    """A verb of two words of which the second is missing or wrong. Ends the process."""
+    shown = [name for name in _shown(authority) if name.startswith(f"{family} ")]
+    names = [name.partition(" ")[2] for name in shown]
+    listed = "\n".join(f"  {name.ljust(20)}  {VERBS[name].about}" for name in shown)
+    parser = Parser(f"vmtui {family}", f"verbs (--help of each tells more):\n{listed}", "")
+    parser.usage = f"vmtui {family} VERB …"
+    if argv and argv[0] in ("-h", "--help") and shown:
+        parser.parse_args(argv)
+    close = difflib.get_close_matches(argv[0], names, 1) if argv else names[:1]
+    problem = f"{family} has no {argv[0]!r}" if argv else f"{family} what? one of {', '.join(names)}"
+    wrong(
+        problem if names else f"there is no verb {family!r}", f"vmtui {family} {close[0]}" if close else "vmtui --help"
+    )
 
 
 def _parse_verb(name: str, argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     if name == "ls":
-        return VERBS[name].run, _parse_ls(argv)
+        return VERBS[name].run, listing(argv)
     command: list[str] | None = None
     if name == "exec" and "--" in argv:
         cut = list(argv).index("--")
         argv, command = argv[:cut], list(argv[cut + 1 :])
-    args = verb_parser(name).parse_args(argv)
+    args = parser_of(name).parse_args(argv)
     args.verb = name
     if command is not None:
         if args.command:  # options after REF, which the parser takes for the command
             first = len(argv) - len(args.command)
-            args = verb_parser(name).parse_args([*argv[: first - 1], *args.command, argv[first - 1]])
+            args = parser_of(name).parse_args([*argv[: first - 1], *args.command, argv[first - 1]])
             args.verb = name
         if args.command:
             wrong(f"{args.command[0]!r} stands before --", "vmtui exec --help")
         args.command = command
     if name == "exec" and not args.command:
         wrong("a command is missing", "vmtui exec REF -- COMMAND")
+    _name_all(args)
     return VERBS[name].run, args
 
 
-def _parse_ls(argv: Sequence[str]) -> argparse.Namespace:
-    """Terms and options in any order; what begins with - stands after --."""
+def listing(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of `ls`: terms and options in any order; what begins with - stands after --."""
     from vmtui.core.errors import QueryError
     from vmtui.core.query import parse as parse_query
 
     cut = list(argv).index("--") if "--" in argv else len(argv)
-    args = verb_parser("ls").parse_intermixed_args(argv[:cut])
+    args = parser_of("ls").parse_intermixed_args(argv[:cut])
+    args.verb = "ls"
     args.filter = " ".join([*args.filter, *argv[cut + 1 :]])
     try:
         args.query = parse_query(args.filter)
@@ -284,30 +174,13 @@ def _parse_ls(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def verb_parser(name: str) -> Parser:
-    verb = VERBS[name]
-    parser = Parser(f"vmtui {name}", f"{verb.about[:1].upper()}{verb.about[1:]}.", f"example:\n  {verb.example}")
-    verb.configure(parser)
-    return parser
-
-
 def profile_parser() -> Parser:
     """The parser of the command line without a verb; its help is the documentation of the program."""
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name.ljust(width)}  {verb.about}" for name, verb in VERBS.items() if name not in HIDDEN)
-    codes = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
-    parser = Parser(
-        "vmtui",
-        f"{vmtui.__doc__}\n\nverbs (vmtui VERB --help tells more):\n{verbs}",
-        f"{EXAMPLES}\n\nexit codes:\n{codes}\n\nNO_COLOR switches colours off.",
-    )
+    parser = _program("vmtui VERB --help", [(name, VERBS[name].about) for name in _shown(None)], EXAMPLES)
     parser.usage = "vmtui [--read-only] [--demo [N]] [--plain] | vmtui --profile FILE [OPTION…] | vmtui VERB …"
     add = parser.add_argument
-    add("-V", "--version", action="version", version=vmtui.__version__, help="print the version")
-    panel = parser.add_argument_group("the panel, without --profile")
-    panel.add_argument("--read-only", action="store_true", help="look at everything, change nothing")
-    panel.add_argument("--demo", metavar="N", nargs="?", type=_count, const=DEMO_SIZE, help=DEMO_HELP)
-    panel.add_argument("--plain", action="store_true", help="lines instead of a screen, as for screen readers")
+    panel = _panel_options(parser, "the panel, without --profile")
+    panel.add_argument("--demo", metavar="N", nargs="?", type=count, const=DEMO_SIZE, help=DEMO_HELP)
     add("-p", "--profile", metavar="FILE", help="make the host as this TOML file says")
     instead = parser.add_argument_group("instead of that")
     instead.add_argument("--adopt", action="store_true", help="change FILE to what was applied; --plan only shows it")
@@ -317,21 +190,61 @@ def profile_parser() -> Parser:
     modes.add_argument("--down", action="store_true", help="take the profile down; disks stay")
     modes.add_argument("--foreground", action="store_true", help="stay, follow the logs, take all down on a signal")
     add("--purge", action="store_true", help="with --down: remove the data of its disks too")
-    add("--only", metavar="REF", nargs="+", action="extend", default=[], help="only these and what they need")
-    add("--recreate", metavar="REF", nargs="*", action="extend", help="make these anew, all if none is named")
-    add("--timeout", metavar="TIME", type=_duration, help="for each resource to become ready: 30s, 5m")
-    add("--on-failure", choices=("rollback", "keep"), default="rollback", help="(default rollback)")
-    add("--trace", action="store_true", help="print on stderr what is done to the host, as commands")
-    _yes(parser)
-    _json(parser, "one JSON record a line on stdout, nothing else there")
+    choosing(parser)
+    converging(parser)
+    yes(parser)
+    json(parser, "one JSON record a line on stdout, nothing else there")
     return parser
+
+
+def served_parser(authority: Authority) -> Parser:
+    """The help of a served session: what is offered to this person, as they would say it."""
+    from vmtui.core import policy
+
+    verbs = [(name, VERBS[name].about) for name in _shown(authority)]
+    verbs += [
+        (name, about)
+        for name, (about, needed) in OF_THE_CONSOLE.items()
+        if not needed or authority.anywhere(policy.Verb(needed))
+    ]
+    parser = _program("ssh HOST VERB --help", verbs, EXAMPLES_OVER_SSH)
+    parser.usage = "ssh HOST [--read-only] [--plain] [--json] | ssh HOST VERB …"
+    _panel_options(parser, "the panel")
+    json(parser, "without a verb: the list of resources as JSON")
+    return parser
+
+
+def _program(more: str, verbs: Sequence[tuple[str, str]], examples: str) -> Parser:
+    width = max(len(name) for name, _ in verbs)
+    shown = "\n".join(f"  {name.ljust(width)}  {about}" for name, about in verbs)
+    codes = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
+    parser = Parser(
+        "vmtui",
+        f"{vmtui.__doc__}\n\nverbs ({more} tells more):\n{shown}",
+        f"{examples}\n\nexit codes:\n{codes}\n\nNO_COLOR switches colours off.",
+    )
+    parser.add_argument("-V", "--version", action="version", version=vmtui.__version__, help="print the version")
+    return parser
+
+
+def _panel_options(parser: Parser, title: str) -> argparse._ArgumentGroup:
+    panel = parser.add_argument_group(title)
+    panel.add_argument("--read-only", action="store_true", help="look at everything, change nothing")
+    panel.add_argument("--plain", action="store_true", help="lines instead of a screen, as for screen readers")
+    return panel
+
+
+def _name_all(args: argparse.Namespace) -> None:
+    """`--recreate` without a REF means all."""
+    if getattr(args, "recreate", None) == []:
+        args.recreate = ["all"]
+    elif "recreate" in args:
+        args.recreate = args.recreate or []
 
 
 def _checked(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
-    if args.recreate is not None and not args.recreate:
-        args.recreate = ["all"]
-    args.recreate = args.recreate or []
+    _name_all(args)
     modes = [f"--{mode}" for mode in ("adopt", "check", "down", "foreground", "plan") if getattr(args, mode)]
     panel = [f"--{name.replace('_', '-')}" for name in ("read_only", "demo", "plain") if getattr(args, name)]
     if panel and (args.profile is not None or args.json):
@@ -355,13 +268,38 @@ def run(argv: Sequence[str]) -> int:
 
 
 def call(where: str, args: argparse.Namespace) -> int:
-    """What `parse` gave; the panel's place on what is no screen is the list."""
+    """What `parse` gave, of this package; the panel's place on what is no screen is the list."""
     from importlib import import_module
 
     if where == PANEL:
-        where, listed = "verbs:ls", _parse_ls([])
+        where, listed = "verbs:ls", listing([])
         listed.demo = args.demo
         args = listed
     module, _, function = where.partition(":")
     code: int = getattr(import_module(f"vmtui.headless.{module}"), function)(args)
     return code
+
+
+def main_in_session(argv: Sequence[str], panel: Callable[[argparse.Namespace], int] | None = None) -> int:
+    """The same in a process that acts for somebody else: the exit code, whatever happens but SystemExit.
+
+    `panel` opens it; without one, as where there is no terminal, its place has the list.
+    """
+    import os
+    import sys
+
+    from vmtui.engine import authority
+    from vmtui.headless import exit_codes, remote, text
+    from vmtui.host.faults import Fault
+
+    try:
+        where, args = parse(argv, authority.current())
+        return panel(args) if where == PANEL and panel is not None else call(where, args)
+    except Fault as fault:
+        hint = remote.hint_for(authority.current(), fault.hint)
+        hint = f"\nhint: {text.clean(hint)}" if hint else ""
+        sys.stderr.write(f"error: {text.clean(str(fault))}{hint}\n")
+        return exit_codes.of(fault)
+    except BrokenPipeError:  # of --help or a schema, whose reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -73,7 +73,7 @@ def execute(args: argparse.Namespace) -> int:
     async def command(here: Session, workspace: Workspace) -> int:
         if args.tty and (here.json or not sys.stdin.isatty()):
             raise Usage("-t needs a terminal on stdin, and no --json", hint="leave -t out")
-        rows, columns = _size()
+        rows, columns = terminal_size()
         request = ExecRequest(
             argv=tuple(args.command),
             environment=tuple(map(_variable, args.environment)),
@@ -112,7 +112,7 @@ async def _joined(here: Session, running: ExecSession, *, interactive: bool, ter
 
     with contextlib.ExitStack() as stack:
         if terminal:
-            stack.enter_context(_raw_mode())
+            stack.enter_context(raw_mode())
             stack.enter_context(_resizing(running.resize))
         feeder = asyncio.create_task(pass_on()) if interactive else None
         if feeder is None and not terminal:
@@ -137,9 +137,9 @@ def console(args: argparse.Namespace) -> int:
                 here.screen.say(f"attached to {ref}; ctrl+] leaves it\r")
             with contextlib.ExitStack() as stack:
                 if interactive:
-                    stack.enter_context(_raw_mode())
+                    stack.enter_context(raw_mode())
                     stack.enter_context(_resizing(terminal.resize))
-                    await terminal.resize(*_size())
+                    await terminal.resize(*terminal_size())
                 await _relay(terminal, Sink(here, raw=interactive), detachable=interactive)
         finally:
             await terminal.aclose()
@@ -187,7 +187,7 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
 
 
 @contextlib.contextmanager
-def _raw_mode() -> Iterator[None]:
+def raw_mode() -> Iterator[None]:
     """Every key goes to the other side; the terminal is as before afterwards, whatever happens."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
@@ -204,7 +204,7 @@ def _resizing(resize: Callable[[int, int], Awaitable[None]]) -> Iterator[None]:
     pending: set[asyncio.Future[None]] = set()
 
     def changed() -> None:
-        task = asyncio.ensure_future(resize(*_size()))
+        task = asyncio.ensure_future(resize(*terminal_size()))
         pending.add(task)
         task.add_done_callback(pending.discard)
 
@@ -215,7 +215,7 @@ def _resizing(resize: Callable[[int, int], Awaitable[None]]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGWINCH)
 
 
-def _size() -> tuple[int, int]:
+def terminal_size() -> tuple[int, int]:
     """Rows and columns of this terminal; 24 by 80 without one."""
     try:
         size = os.get_terminal_size(sys.stdin.fileno())

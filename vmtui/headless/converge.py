@@ -1,10 +1,11 @@
-"""`vmtui --profile FILE` and `vmtui down NAME`: from a plan to a host that is as it says."""
+"""`vmtui --profile FILE`, `vmtui apply`, `plan` and `down NAME`: from a plan to a host that is as it says."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import shlex
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import aclosing
@@ -19,12 +20,14 @@ from vmtui.engine.operations import Outcome
 from vmtui.engine.plan import Plan
 from vmtui.engine.readiness import waits_for
 from vmtui.engine.workspace import Workspace
-from vmtui.headless import diff, exit_codes, session, tables, text
+from vmtui.headless import diff, exit_codes, session, stdin, tables, text
+from vmtui.headless.commands import STDIN
 from vmtui.headless.exit_codes import ExitCode
 from vmtui.headless.session import Failed, Session
 from vmtui.headless.tracing import traced
 from vmtui.host.tasks import uncancelled
 from vmtui.profile import load
+from vmtui.profile.document import MAX_FILE_BYTES
 from vmtui.profile.schema import Profile
 
 
@@ -38,18 +41,45 @@ def profile(args: argparse.Namespace) -> int:
         if args.adopt:
             return await _adopt(here, workspace, path, args)
         wanted = load.load(path, registry.option_types)
-        here.profile = wanted.name
-        plan = await workspace.plan(wanted, only=args.only, recreate=args.recreate)
-        _show(here, plan, full=args.plan)
         if args.plan or args.check:
-            return _differences(here, plan, check=args.check)
-        await _confirm(here, plan, yes=args.yes)
-        statuses = await _converge(here, workspace, wanted, plan, args)
+            return await _only_plan(here, workspace, wanted, args, check=args.check)
+        again = f"vmtui --profile {shlex.quote(args.profile)} --on-failure keep"
+        statuses = await _converge(here, workspace, wanted, args, again)
         if args.foreground:
             await _stay(here, workspace, wanted.name, statuses)
         return ExitCode.OK
 
     return session.run(traced(command) if args.trace else command, json=args.json, stream=True)
+
+
+def plan(args: argparse.Namespace) -> int:
+    """`vmtui plan [FILE]`: `--profile FILE --plan`, and from stdin."""
+
+    async def command(here: Session, workspace: Workspace) -> int:
+        return await _only_plan(here, workspace, await _read(here, args.file), args, check=False)
+
+    return session.run(command, json=args.json, stream=True)
+
+
+def apply(args: argparse.Namespace) -> int:
+    """`vmtui apply [FILE]`: `--profile FILE`, and from stdin."""
+
+    async def command(here: Session, workspace: Workspace) -> int:
+        wanted = await _read(here, args.file)
+        source = "< FILE" if args.file == STDIN else shlex.quote(args.file)
+        await _converge(here, workspace, wanted, args, f"vmtui apply --on-failure keep {source}")
+        return ExitCode.OK
+
+    return session.run(traced(command) if args.trace else command, json=args.json, stream=True)
+
+
+async def _read(here: Session, file: str) -> Profile:
+    """Raises ProfileInvalid."""
+    if file != STDIN:
+        return load.load(Path(file), registry.option_types)
+    if sys.stdin.isatty():
+        here.note("a profile is read from the keyboard; ctrl+d ends it")
+    return load.read_from_stdin(await stdin.whole(MAX_FILE_BYTES), registry.option_types)
 
 
 def down(args: argparse.Namespace) -> int:
@@ -69,6 +99,22 @@ def _show(here: Session, plan: Plan, *, full: bool) -> None:
             here.screen.data(line)
     for ref, note in plan.notes:
         here.note(f"{ref.short}: {note}", ref=ref)
+
+
+async def _only_plan(
+    here: Session, workspace: Workspace, wanted: Profile, args: argparse.Namespace, *, check: bool
+) -> int:
+    plan = await _planned(here, workspace, wanted, args, full=not check)
+    return _differences(here, plan, check=check)
+
+
+async def _planned(
+    here: Session, workspace: Workspace, wanted: Profile, args: argparse.Namespace, *, full: bool
+) -> Plan:
+    here.profile = wanted.name
+    plan = await workspace.plan(wanted, only=args.only, recreate=args.recreate)
+    _show(here, plan, full=full)
+    return plan
 
 
 def _differences(here: Session, plan: Plan, *, check: bool) -> int:
@@ -130,8 +176,11 @@ async def _apply(here: Session, workspace: Workspace, plan: Plan, on_failure: st
 
 
 async def _converge(
-    here: Session, workspace: Workspace, wanted: Profile, plan: Plan, args: argparse.Namespace
+    here: Session, workspace: Workspace, wanted: Profile, args: argparse.Namespace, again: str
 ) -> tuple[Status, ...]:
+    """`again` is what runs it once more without taking back what fails."""
+    plan = await _planned(here, workspace, wanted, args, full=False)
+    await _confirm(here, plan, yes=args.yes)
     outcome = await _apply(here, workspace, plan, args.on_failure)
     refs = [item.ref for item in wanted.resources if item.ref in plan.needs]
     try:
@@ -140,7 +189,7 @@ async def _converge(
         undoable = args.on_failure == "rollback" and outcome.changes > 0
         if isinstance(error, Fault):
             if undoable and error.hint:  # what it asks to look at is about to go
-                error.hint = f"vmtui --profile {shlex.quote(args.profile)} --on-failure keep; {error.hint}"
+                error.hint = f"{again}; {error.hint}"
             here.error(error)
         if undoable:
             await uncancelled(workspace.roll_back(plan, outcome, emit=here.emit))

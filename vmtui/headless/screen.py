@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ LIVE_INTERVAL_S = 0.1
 class Screen:
     """Writes lines to stdout and stderr, and keeps one line on a terminal's stderr that is rewritten in place.
 
-    A reader of stdout that goes away is not an error: what is written then is dropped and `closed` is set.
+    A reader of stdout or a terminal that goes away is no error: what is written then is dropped and `closed` is set.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,9 @@ class Screen:
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno != errno.EPIPE and not (error.errno == errno.EIO and self.data_is_tty):  # a terminal hung up
+                raise
             self.closed = True
             # Else the interpreter would fail at its own flush on the way out.
             null = os.open(os.devnull, os.O_WRONLY)

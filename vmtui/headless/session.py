@@ -16,11 +16,13 @@ import vmtui
 from vmtui.core.errors import Fault, OperationFailed, ProfileInvalid
 from vmtui.core.events import Diagnostic, Event, Planned, ResourceSummary, Summary, Version
 from vmtui.core.resource import Ref
+from vmtui.engine.authority import Authority, current
 from vmtui.engine.store import DATABASE, damaged
 from vmtui.engine.workspace import Workspace
 from vmtui.headless import exit_codes, stdin
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import Output, Records, Talk
+from vmtui.headless.remote import TELL, hint_for
 from vmtui.headless.screen import Screen
 from vmtui.host.files import in_words, remedy
 from vmtui.host.paths import Paths
@@ -28,6 +30,7 @@ from vmtui.host.person import acting
 
 T = TypeVar("T")
 DEBUG = "VMTUI_DEBUG"
+WEB = "web"  # how the origin of a person begins who came by a browser
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,6 +49,7 @@ class Session:
 
     def __init__(self, *, json: bool, stream: bool = False) -> None:
         self.json = json
+        self.authority = current()
         self.screen = Screen()
         self.output: Output = Records(self.screen) if json else Talk(self.screen)
         self._stream = stream and json
@@ -58,6 +62,11 @@ class Session:
             self.emit(Version(at=time.time(), vmtui=vmtui.__version__))
 
     @property
+    def served(self) -> bool:
+        """Whether it is somebody else's, whose terminal may be behind what is a pipe here."""
+        return not self.authority.is_owner
+
+    @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self._began
 
@@ -67,6 +76,7 @@ class Session:
             self.profile = event.profile
 
     def note(self, message: str, *, ref: Ref | None = None, level: str = "info", hint: str = "") -> None:
+        hint = hint_for(self.authority, hint)
         self.emit(Diagnostic(at=time.time(), level=level, message=message, ref=ref, hint=hint))
 
     def error(self, fault: BaseException, *, ref: Ref | None = None) -> None:
@@ -77,12 +87,13 @@ class Session:
         if ref is not None and str(ref) not in message:
             message = f"{ref}: {message}"
         details = fault.details if isinstance(fault, Fault) else ""
-        hint = fault.hint if isinstance(fault, Fault) else f"run it again with {DEBUG}=1 and report what it prints"
+        unknown = TELL if self.served else f"run it again with {DEBUG}=1 and report what it prints"
+        hint = fault.hint if isinstance(fault, Fault) else unknown
         code = exit_codes.code_word(fault) if isinstance(fault, Fault) else "internal"
         self.emit(
             Diagnostic(
                 at=time.time(), level="error", message=f"{key}: {message}" if key else message, ref=ref, code=code,
-                hint=hint, details=details, where=where,
+                hint=hint_for(self.authority, hint), details=details, where=where,
             )
         )  # fmt: skip
 
@@ -121,11 +132,18 @@ def run(command: Command, *, json: bool, stream: bool = False, by: str = "", dem
     `by` is who acts, if not who calls; `demo` the number of made-up resources of a workspace for this command alone.
     """
     session = Session(json=json, stream=stream)
-    who = by or acting(_front_end())
+    who = by or _actor(session.authority)
     try:
         return asyncio.run(_run(session, command, lambda: _opened(who, demo)))
     except KeyboardInterrupt:  # before the handler was installed, or after it was removed
         return session.finish(ExitCode.INTERRUPTED, "interrupted")
+
+
+def _actor(authority: Authority) -> str:
+    """Who the history says acts."""
+    if authority.person is None:
+        return acting(_front_end())
+    return f"{authority.person.name} over {'the web' if authority.person.origin.startswith(WEB) else 'ssh'}"
 
 
 def _front_end() -> str:

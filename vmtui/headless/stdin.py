@@ -14,6 +14,7 @@ from vmtui.headless.screen import Screen
 
 CHUNK = 65536
 MAX_LINE = 1024
+SETTLE_S = 0.01
 
 
 async def chunk() -> bytes:
@@ -30,6 +31,18 @@ async def chunks() -> AsyncIterator[bytes]:
     """The bytes of stdin as they come, to its end."""
     while data := await chunk():
         yield data
+
+
+async def whole(limit_bytes: int) -> bytes:
+    """All of stdin; of more than `limit_bytes` one byte too many, and the rest is not read."""
+    read = b""
+    async for data in chunks():
+        read += data
+        if len(read) > limit_bytes:
+            return read[: limit_bytes + 1]
+    # A link that was lost ends stdin too, and its SIGHUP came first: it is heard before half a text is taken for all.
+    await asyncio.sleep(SETTLE_S)
+    return read
 
 
 async def line() -> str:

@@ -51,7 +51,8 @@ def logs(args: argparse.Namespace) -> int:
                 else:
                     stamp = f"{tables.moment(line.at)} " if args.timestamps and line.at is not None else ""
                     # A file or a pipe gets the log as it is, a terminal never gets what it would obey.
-                    screen.data(stamp + (text.clean(line.text) if screen.data_is_tty else line.text))
+                    obeys = screen.data_is_tty or here.served
+                    screen.data(stamp + (text.clean(line.text) if obeys else line.text))
                 if screen.closed:
                     break
         return ExitCode.OK

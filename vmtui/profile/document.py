@@ -33,16 +33,21 @@ def read(path: Path, fault: type[FileInvalid], *, gone: str = "") -> str:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         hint = gone if isinstance(error, FileNotFoundError) else ""
         raise fault(f"cannot read it: {reason[:1].lower()}{reason[1:]}", where=str(path), hint=hint) from None
+    return decoded(data, str(path), fault)
+
+
+def decoded(data: bytes, place: str, fault: type[FileInvalid]) -> str:
+    """The text of what was read, of which one byte more than the limit is enough to refuse it."""
     if len(data) > MAX_FILE_BYTES:
-        raise fault(f"larger than {MAX_FILE_BYTES >> 20} MiB", where=str(path))
+        raise fault(f"larger than {MAX_FILE_BYTES >> 20} MiB", where=place)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise fault("not UTF-8", where=f"{path}:{line}") from None
+        raise fault("not UTF-8", where=f"{place}:{line}") from None
 
 
-def parse(text: str, path: Path, fault: type[FileInvalid], *, form: str) -> dict[str, Any]:
+def parse(text: str, path: Path | str, fault: type[FileInvalid], *, form: str) -> dict[str, Any]:
     """The data of a text that is, or may come to be, the content of `path`. `form` says how such a file looks."""
     if (deep := nesting.too_deep(text)) is not None:
         raise too_deep(f"{path}:{deep}", fault, form)

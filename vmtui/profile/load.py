@@ -21,6 +21,7 @@ from vmtui.profile.schema import Declared, OptionTypes, Profile
 
 MAX_RESOURCES = 10_000
 TOML_INTEGERS = range(-(1 << 63), 1 << 63)  # TOML 1.0, "Integer"
+STDIN = "stdin"  # in place of a file's path
 FORM = "a profile has tables of the form [KIND.NAME]"
 T = TypeVar("T")
 Key = tuple[str | int, ...]
@@ -31,12 +32,17 @@ def load(path: Path, option_types: OptionTypes) -> Profile:
     return loads(read(path), path, option_types)
 
 
-def loads(text: str, path: Path, option_types: OptionTypes) -> Profile:
-    """The same for a text that is, or may come to be, the content of `path`."""
+def loads(text: str, path: Path | None, option_types: OptionTypes) -> Profile:
+    """The same for a text that is, or may come to be, the content of `path`; None for what came through stdin."""
     try:
-        return _Loader(path, text, _parse(text, path)).profile(option_types)
+        return _Loader(path, text, _parse(text, path or STDIN)).profile(option_types)
     except RecursionError:
-        raise document.too_deep(str(path), ProfileInvalid, FORM) from None
+        raise document.too_deep(str(path or STDIN), ProfileInvalid, FORM) from None
+
+
+def read_from_stdin(data: bytes, option_types: OptionTypes) -> Profile:
+    """The same for all that came through stdin: without a file it needs a name, and paths in full."""
+    return loads(document.decoded(data, STDIN, ProfileInvalid), None, option_types)
 
 
 def name_of(path: Path) -> str:
@@ -51,14 +57,15 @@ def read(path: Path) -> str:
     return document.read(path, ProfileInvalid, gone=hint if NAME.fullmatch(path.stem) else "")
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path | str) -> dict[str, Any]:
     return document.parse(text, path, ProfileInvalid, form=FORM)
 
 
 class _Loader:
-    def __init__(self, path: Path, text: str, document: dict[str, Any]) -> None:
-        self._path = path
-        self._folder = Path(os.path.abspath(path)).parent
+    def __init__(self, path: Path | None, text: str, document: dict[str, Any]) -> None:
+        self._place = str(path or STDIN)
+        self._path = None if path is None else Path(os.path.abspath(path)).parent / path.name
+        self._stem = "" if path is None else path.stem
         self._document = document
         self._positions = Positions(text)
 
@@ -74,11 +81,13 @@ class _Loader:
         self._references(resources)
         for key, message, hint in rules.conflicts(resources):
             self._refuse(message, key, hint=hint)
-        return Profile(name=name, path=self._folder / self._path.name, resources=tuple(resources))
+        return Profile(name=name, path=self._path, resources=tuple(resources))
 
     def name(self) -> str:
-        name = self._document.get("name", self._path.stem)
-        if "name" not in self._document and not NAME.fullmatch(self._path.stem):
+        name = self._document.get("name", self._stem)
+        if "name" not in self._document and self._path is None:
+            self._refuse("a profile on stdin has no file to take its name from", ("name",), hint='add name = "dev"')
+        if "name" not in self._document and not NAME.fullmatch(self._stem):
             self._refuse(f"the file's stem {name!r} is not a profile name: {NAME_RULE}", (), hint='add name = "dev"')
         if not isinstance(name, str) or not NAME.fullmatch(name):
             self._refuse(NAME_RULE, ("name",))
@@ -119,7 +128,7 @@ class _Loader:
         for where, message, hint in rules.faults(ref, spec):
             self._refuse(message, (*key, *where), hint=hint)
         try:
-            spec = located.resolve(spec, self._folder)
+            spec = located.resolve(spec, self._path and self._path.parent)
         except located.Unusable as error:
             self._refuse(str(error), (*key, error.field))
         options = []
@@ -200,7 +209,7 @@ class _Loader:
                 self._refuse(f"unknown {what}", (*key, name), hint=hint)
 
     def _where(self, key: Key) -> str:
-        return f"{self._path}:{self._positions.line(*key)}"
+        return f"{self._place}:{self._positions.line(*key)}"
 
     def _refuse(self, message: str, key: Key, *, hint: str = "") -> NoReturn:
         raise ProfileInvalid(message, where=self._where(key), key=rules.dotted(key), hint=hint)

@@ -25,18 +25,18 @@ class Unusable(ValueError):
         self.field = field
 
 
-def resolve(spec: Spec, folder: Path) -> Spec:
-    """The spec with every path absolute, `~` expanded. Raises Unusable."""
+def resolve(spec: Spec, folder: Path | None) -> Spec:
+    """The spec with every path absolute, `~` expanded. Without a folder they must be so already. Raises Unusable."""
     changed: dict[str, Any] = {}
     if isinstance(spec, VmSpec):
-        changed = {"kernel": _file(spec.kernel, folder), "initrd": _file(spec.initrd, folder)}
+        changed = {name: _file(name, getattr(spec, name), folder) for name in ("kernel", "initrd")}
         changed["rootfs"] = _image("rootfs", spec.rootfs, folder)
     elif isinstance(spec, ContainerSpec):
         changed = {"image": _image("image", spec.image, folder), "volumes": _mounts(spec.volumes, folder)}
     elif isinstance(spec, SandboxSpec):
-        changed = {"module": _file(spec.module, folder), "volumes": _mounts(spec.volumes, folder)}
+        changed = {"module": _file("module", spec.module, folder), "volumes": _mounts(spec.volumes, folder)}
     elif isinstance(spec, DiskSpec):
-        changed = {"source": _file(spec.source, folder)}
+        changed = {"source": _file("source", spec.source, folder)}
     if all(getattr(spec, field) == value for field, value in changed.items()):
         return spec
     return msgspec.structs.replace(spec, **changed)
@@ -80,8 +80,14 @@ def _dotted(path: str, folder: Path) -> str:
     return below if below.startswith(("/", "./")) else f"./{below}"
 
 
-def _file(text: str | None, folder: Path) -> str | None:
-    return text if text is None or text.startswith(PACKAGE) else absolute(text, folder)
+def _file(field: str, text: str | None, folder: Path | None) -> str | None:
+    return text if text is None or text.startswith(PACKAGE) else _located(field, text, folder)
+
+
+def _located(field: str, text: str, folder: Path | None) -> str:
+    if folder is None and not os.path.isabs(os.path.expanduser(text)):
+        raise Unusable(field, f"the path {text} is relative, and a profile on stdin has no folder; write it in full")
+    return absolute(text, folder or Path("/"))
 
 
 def absolute(text: str, folder: Path) -> str:
@@ -89,20 +95,22 @@ def absolute(text: str, folder: Path) -> str:
     return os.path.normpath(folder / os.path.expanduser(text))
 
 
-def _image(field: str, text: str | None, folder: Path) -> str | None:
+def _image(field: str, text: str | None, folder: Path | None) -> str | None:
     transport = next((prefix for prefix in PATH_TRANSPORTS if text is not None and text.startswith(prefix)), None)
     if text is None or transport is None:
         return text
     path, colon, rest = text[len(transport) :].partition(":")
-    return transport + _without_colon(field, absolute(path, folder)) + colon + rest
+    return transport + _without_colon(field, _located(field, path, folder)) + colon + rest
 
 
-def _mounts(mounts: tuple[M, ...], folder: Path) -> tuple[M, ...]:
+def _mounts(mounts: tuple[M, ...], folder: Path | None) -> tuple[M, ...]:
     return tuple(
         mount
         if mount.is_volume and not mount.source.startswith("~")
         else type(mount)(
-            _without_colon("volumes", absolute(mount.source, folder)), mount.target, read_only=mount.read_only
+            _without_colon("volumes", _located("volumes", mount.source, folder)),
+            mount.target,
+            read_only=mount.read_only,
         )
         for mount in mounts
     )

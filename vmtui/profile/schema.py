@@ -25,8 +25,8 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """A declared environment. `resources` in the order of the file."""
+    """A declared environment. `resources` in the order of the file; without a `path` it came through stdin."""
 
     name: str
-    path: Path
+    path: Path | None
     resources: tuple[Declared, ...]
