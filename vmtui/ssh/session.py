@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from vmtui.core.errors import OperationFailed
 from vmtui.core.policy import Person, Role
 
 Stream = Literal["stdout", "stderr"]
@@ -107,15 +108,16 @@ class Session(ABC):
         """The exit code, once all output is with the client; 128+n for a signal."""
 
     def observe(self, outlet: Outlet, person: Person) -> Watcher:
-        """Show them what is shown from now on. Raises Denied."""
+        """Show them what is shown from now on. Raises OperationFailed."""
         return self.watched_by(outlet, person, drives=False)
 
     def drive(self, outlet: Outlet, person: Person) -> Watcher:
-        """The same, and take their keys. Raises Denied."""
+        """The same, and take their keys. Raises OperationFailed."""
         return self.watched_by(outlet, person, drives=True)
 
-    @abstractmethod
-    def watched_by(self, outlet: Outlet, person: Person, *, drives: bool) -> Watcher: ...
+    def watched_by(self, outlet: Outlet, person: Person, *, drives: bool) -> Watcher:  # noqa: ARG002
+        """Raises OperationFailed where there is nothing to see."""
+        raise OperationFailed(f"there is nothing to see of session {self.id}", hint="ssh HOST sessions")
 
     async def __aenter__(self) -> Session:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 # linux/sched.h
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
@@ -24,6 +24,7 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 SIGKILL = 9
 # asm/unistd_64.h, asm-generic/unistd.h
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+SYS_CAPGET = {"x86_64": 125, "aarch64": 90}
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442  # from 424 on the same on all machines
 
@@ -126,11 +127,17 @@ def drop_bounding_set(keep: Container[int] = ()) -> None:
         capability += 1
 
 
-def drop_capabilities() -> None:
-    """This thread has none, and none that it could take back."""
+def drop_capabilities(keep: Iterable[int] = ()) -> None:
+    """This thread has none but these, where it has them, and none that it could take back."""
+    machine = os.uname().machine
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    check(libc.syscall(SYS_CAPSET[os.uname().machine], header, nothing), "capset")
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable of the lower 32, then of the upper
+    check(libc.syscall(SYS_CAPGET[machine], header, sets), "capget")
+    kept = sum(1 << capability for capability in keep)
+    for half in (0, 1):
+        permitted = sets[3 * half + 1] & (kept >> 32 * half)
+        sets[3 * half : 3 * half + 3] = [permitted, permitted, 0]
+    check(libc.syscall(SYS_CAPSET[machine], header, sets), "capset")
 
 
 def become(uid: int, gid: int) -> None:

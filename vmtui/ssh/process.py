@@ -1,0 +1,371 @@
+"""A session that is a process: its terminal or pipes on one side, a client and perhaps watchers on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import struct
+import termios
+import tty
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from vmtui.core.errors import OperationFailed
+from vmtui.core.policy import Person
+from vmtui.host.files import in_words
+from vmtui.ssh import identity
+from vmtui.ssh.forks import Fork, ForkServer
+from vmtui.ssh.idle import IdleClock
+from vmtui.ssh.modes import Modes
+from vmtui.ssh.pump import READ_BYTES, Sink, Source
+from vmtui.ssh.recording import Recording
+from vmtui.ssh.session import Audit, Limits, Outlet, Request, Session, Stream
+from vmtui.ssh.spawn import Spawn
+from vmtui.ssh.watching import Watching
+from vmtui.wire import served
+from vmtui.wire.lines import WireError
+
+SIGNALS = {"HUP": signal.SIGHUP, "INT": signal.SIGINT, "QUIT": signal.SIGQUIT, "TERM": signal.SIGTERM}
+FAREWELL_S = 1.0  # for a client to take what is left for it
+LARGEST = 1000  # rows or columns of a terminal
+SHOWN_BEFORE_BYTES = 16 << 10  # of what is no panel, for who begins to watch
+END_OF_INPUT = b"\x04"  # VEOF of a terminal that collects lines
+
+
+class Process(Session):
+    """Made by `begin`. The recording, the terminal and all descriptors are its own."""
+
+    def __init__(self, id: str, request: Request, outlet: Outlet, limits: Limits, audit: Audit) -> None:  # noqa: A002
+        super().__init__(id, request)
+        self._outlet = outlet
+        self._limits = limits
+        self._audit = audit
+        self._panel = not request.argv and identity.has_screen(request)
+        self._modes = Modes()
+        self._shown: deque[bytes] = deque()
+        self._shown_bytes = 0
+        self._recording: Recording | None = None
+        self._idle: IdleClock | None = None
+        self._fork: Fork | None = None
+        self._master = -1
+        self._control: socket.socket | None = None
+        self._reader = served.ToServerReader()
+        self._sources: list[Source] = []
+        self._sink: Sink | None = None
+        self._writing: set[asyncio.Timeout] = set()
+        self._saying: set[asyncio.Task[None]] = set()
+        self._deaf = False  # nothing more is for the client
+        self._hung_up = False
+        self._reason = ""  # of that, for people
+        self._life: asyncio.Task[int] | None = None
+
+    async def begin(self, forks: ForkServer, recordings: Path | None) -> None:
+        """Raises Fault; nothing is left then."""
+        who = identity.of(self.request, os.environ)
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            fds = self._open(theirs, undo)
+            spawned = Spawn(
+                number=0, person=self.request.person, role=self.request.role, argv=self.request.argv,
+                environment=who.environment, terminal=self.request.size is not None, panel=self._panel,
+                uid=who.uid, gid=who.gid, groups=who.groups,
+            )  # fmt: skip
+            self._fork = await forks.spawn(spawned, fds)
+            undo.pop_all()
+        self._note("session", "done", " ".join(("begins:", *(self.request.argv or ("panel",)))))
+        if self.request.size is not None:
+            self._record(recordings)
+            if self.request.role.idle is not None:
+                self._idle = IdleClock(
+                    float(self.request.role.idle), self._limits.idle_warning_s, self._warn, self._too_long
+                )
+        self._life = asyncio.create_task(self._live(self._fork))
+
+    def _open(self, theirs: contextlib.ExitStack, undo: contextlib.ExitStack) -> tuple[int, ...]:
+        """The session's ends, which `theirs` closes; ours are closed by `undo`. Raises OperationFailed."""
+        try:
+            if self.request.size is not None:
+                self._master, slave = os.openpty()
+                theirs.callback(os.close, slave)
+                if self._panel:
+                    tty.setraw(slave)  # else keys that come before it is there would be echoed
+                self._set_size(*self.request.size)
+                fds = [slave]
+                ours = [Source(self._master)]
+                self._sink = Sink(os.dup(self._master), self._limits.buffer_bytes)
+            else:
+                reading, writing = os.pipe()
+                fds, ours = [reading], []
+                theirs.callback(os.close, reading)
+                self._sink = Sink(writing, self._limits.buffer_bytes)
+                for _ in ("stdout", "stderr"):
+                    reading, writing = os.pipe()
+                    theirs.callback(os.close, writing)
+                    fds.append(writing)
+                    ours.append(Source(reading))
+            undo.callback(self._sink.close)
+            for source in ours:
+                undo.callback(source.close)
+            self._sources = ours
+            self._control, end = socket.socketpair()
+            theirs.callback(end.close)
+            undo.callback(self._control.close)
+        except OSError as error:
+            undo.close()
+            raise OperationFailed(
+                f"no terminal or pipe can be made for the session: {in_words(error)}", hint="sysctl kernel.pty.max"
+            ) from None
+        self._control.setblocking(False)
+        return (*fds, end.fileno())
+
+    # From the client
+
+    def feed(self, data: bytes) -> None:
+        if self._idle is not None:
+            self._idle.touch()
+        if self._sink is not None:
+            self._sink.feed(data)
+
+    async def drained(self) -> None:
+        if self._sink is not None:
+            await self._sink.drained()
+
+    def eof(self) -> None:
+        if self._sink is None:
+            return
+        if self.request.size is None:
+            self._sink.end()
+        elif self._master >= 0:
+            with contextlib.suppress(termios.error):
+                if termios.tcgetattr(self._master)[3] & termios.ICANON:
+                    self._sink.feed(END_OF_INPUT)
+
+    def resize(self, rows: int, columns: int) -> None:
+        if self._master < 0:
+            return
+        self._set_size(rows, columns)
+        self._recorded(lambda recording: recording.resize(*self.size))
+
+    def signal(self, name: str) -> None:
+        number = SIGNALS.get(name.removeprefix("SIG"))
+        if number is None or self._fork is None:
+            return
+        group = 0
+        if self._master >= 0:
+            with contextlib.suppress(OSError):
+                group = os.tcgetpgrp(self._master)
+        self._fork.signal(number, group)
+
+    def hang_up(self, reason: str = "") -> None:
+        if self._hung_up or self._fork is None or self._fork.ended.done():
+            return
+        self._hung_up, self._reason = True, reason
+        if reason:
+            self._tell(served.Ending(reason))
+        until = asyncio.get_running_loop().time() + FAREWELL_S
+        for writing in self._writing:
+            writing.reschedule(until)
+        if self._sink is not None and self.request.size is None:
+            self._sink.close()
+        # A verb hears of it and takes back what it has begun; the panel has begun nothing that it could.
+        self._fork.hang_up(self._limits.hang_up_s if self._panel else self._limits.take_back_s)
+
+    async def wait(self) -> int:
+        assert self._life is not None
+        return await asyncio.shield(self._life)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the terminal as it is now."""
+        packed = fcntl.ioctl(self._master, termios.TIOCGWINSZ, b"\0" * 8)
+        rows, columns, _, _ = struct.unpack("HHHH", packed)
+        return rows, columns
+
+    def _set_size(self, rows: int, columns: int) -> None:
+        """The kernel tells who is in front of the terminal. A client that knows no size gets the usual one."""
+        rows = min(rows, LARGEST) if rows > 0 else 24
+        columns = min(columns, LARGEST) if columns > 0 else 80
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    # To the client
+
+    async def _live(self, fork: Fork) -> int:
+        loop = asyncio.get_running_loop()
+        assert self._control is not None
+        loop.add_reader(self._control, self._heard, self._control)
+        streams: tuple[Stream, ...] = ("stdout", "stderr")
+        pumps = [
+            asyncio.create_task(self._pump(source, stream))
+            for source, stream in zip(self._sources, streams, strict=False)
+        ]
+        try:
+            code = await asyncio.shield(fork.ended)
+            self._heard(self._control)
+            for source in self._sources:
+                source.finish()
+            await asyncio.gather(*pumps)
+            if self._idle is not None:
+                self._idle.stop()
+            await self._farewell()
+            for watching in self._watching():
+                watching.end("the session is over")
+            self._note("session", "done", f"ends with {code}" + (f": {self._reason}" if self._reason else ""))
+            return code
+        finally:
+            self._close(pumps)
+
+    async def _pump(self, source: Source, stream: Stream) -> None:
+        while data := await source.read():
+            if self.request.size is not None:
+                self._modes.feed(data)
+                self._remember(data)
+                self._recorded(lambda recording, data=data: recording.output(data))  # type: ignore[misc]
+            for watching in self._watching():
+                watching.show(data)
+            await self._write(stream, data)
+
+    async def _write(self, stream: Stream, data: bytes, within_s: float | None = None) -> None:
+        """Once the client is gone or takes nothing more, what comes is dropped: nobody in the session waits for it."""
+        if self._deaf:
+            return
+        writing = asyncio.timeout(FAREWELL_S if self._hung_up else within_s)
+        try:
+            async with writing:
+                self._writing.add(writing)
+                await self._outlet.write(stream, data)
+        except (OSError, TimeoutError):
+            self._deaf = True
+            self.hang_up()
+        finally:
+            self._writing.discard(writing)
+
+    async def _farewell(self) -> None:
+        """A terminal that the session left in strange modes is given back as it was, with why it ended."""
+        if self.request.size is not None and (back := self._modes.leave()):
+            await self._write("stdout", back, FAREWELL_S)
+        if self._reason:
+            await self._write("stderr", f"vmtui: {self._reason}\r\n".encode(), FAREWELL_S)
+
+    def _remember(self, data: bytes) -> None:
+        if self._panel:
+            return  # it paints again when asked
+        self._shown.append(data)
+        self._shown_bytes += len(data)
+        while self._shown_bytes - len(self._shown[0]) >= SHOWN_BEFORE_BYTES:
+            self._shown_bytes -= len(self._shown.popleft())
+
+    # Watchers
+
+    def watched_by(self, outlet: Outlet, person: Person, *, drives: bool) -> Watching:
+        if self.request.size is None or self._fork is None or self._fork.ended.done():
+            raise OperationFailed(f"there is nothing to see of session {self.id}: it has no terminal", hint="sessions")
+        if len(self.watchers) >= self._limits.watchers:
+            raise OperationFailed(f"{len(self.watchers)} watch session {self.id} already")
+        watching = Watching(
+            outlet, person, drives=drives, limit_bytes=self._limits.buffer_bytes, keys=self.feed,
+            restore=self._modes.leave, gone=self._gone,
+        )  # fmt: skip
+        self.watchers.append(watching)
+        watching.show(self._modes.enter(drives=drives) + b"\x1b[2J\x1b[H")
+        for data in self._shown:
+            watching.show(data[-READ_BYTES:])
+        self._tell(served.Repaint())
+        self._announce()
+        self._audit(person, self.id, watching.verb, (), "done", f"of {self.request.person.name} begins")
+        return watching
+
+    def _watching(self) -> list[Watching]:
+        return [watcher for watcher in self.watchers if isinstance(watcher, Watching)]
+
+    def _gone(self, watching: Watching) -> None:
+        self.watchers.remove(watching)
+        self._audit(watching.person, self.id, watching.verb, (), "done", f"of {self.request.person.name} ends")
+        self._announce()
+
+    def _announce(self) -> None:
+        names = tuple(watching.says for watching in self._watching())
+        if self._panel:
+            self._tell(served.Watched(names))
+        else:
+            self._say(f"{', '.join(names) or 'nobody else sees'} this session")
+
+    # What a session says to the server, and the server to it
+
+    def _heard(self, control: socket.socket) -> None:
+        try:
+            data = control.recv(READ_BYTES)
+            told = self._reader.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, WireError) as error:
+            data, told = b"", []
+            if isinstance(error, WireError):
+                self._note("session", "failed", f"it said what it must not: {error}")
+                self.hang_up("the session is not in order")
+        for audited in told:
+            self._audit(self.request.person, self.id, audited.verb, audited.refs, audited.result, audited.message)
+        if not data:
+            asyncio.get_running_loop().remove_reader(control)
+
+    def _tell(self, message: served.ToSession) -> None:
+        """To the panel; others do not listen. What it has no room for is lost."""
+        if self._panel and self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.send(served.encode(message))
+
+    def _say(self, text: str) -> None:
+        """A line for the client, in between what the session shows."""
+        if not self._deaf:
+            task = asyncio.create_task(self._write("stderr", f"\r\n[vmtui: {text}]\r\n".encode()))
+            self._saying.add(task)
+            task.add_done_callback(self._saying.discard)
+
+    def _warn(self, left_s: float) -> None:
+        if self._panel:
+            self._tell(served.Idle(left_s))
+        elif left_s > 0:
+            self._say(f"no key for long: this session ends in {left_s:.0f} s unless one comes")
+
+    def _too_long(self) -> None:
+        self.hang_up("no key came for too long")
+
+    def _note(self, verb: str, result: str, message: str) -> None:
+        self._audit(self.request.person, self.id, verb, (), result, message)
+
+    # The recording
+
+    def _record(self, folder: Path | None) -> None:
+        if folder is None or not self.request.role.record:
+            return
+        try:
+            self._recording = Recording(folder, self.request, self.id, self.started_at, self._limits.recording_bytes)
+        except OSError as error:
+            self._note("recordings", "failed", f"the session is not recorded: {in_words(error)}")
+
+    def _recorded(self, write: Callable[[Recording], None]) -> None:
+        """A recording that cannot go on is noted; nobody is locked out by a disk that is full."""
+        if self._recording is not None:
+            try:
+                write(self._recording)
+            except OSError as error:
+                self._recording = None
+                self._note("recordings", "failed", f"the recording ends: {in_words(error)}")
+
+    def _close(self, pumps: list[asyncio.Task[None]]) -> None:
+        for task in (*pumps, *self._saying):
+            task.cancel()
+        for source in self._sources:
+            source.close()
+        self._master = -1
+        if self._sink is not None:
+            self._sink.close()
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+            self._control = None
+        if self._recording is not None:
+            self._recording.close()
