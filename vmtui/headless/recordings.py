@@ -138,7 +138,7 @@ async def _played(here: Session, events: Iterator[Event], *, speed: float, longe
             for event in events:
                 pause_s = min(max(event.at_s - last_s, 0.0), longest_s) / speed
                 last_s = max(last_s, event.at_s)
-                if not await _passes(keys, pause_s) or here.screen.closed:
+                if not await passes(keys, pause_s) or here.screen.closed:
                     return
                 if event.code == recordings.OUTPUT:
                     here.screen.raw(drawing.feed(event.data).encode("utf-8", "replace"))
@@ -164,7 +164,7 @@ async def _type(keys: asyncio.Queue[bytes]) -> None:
     await keys.put(GONE)
 
 
-async def _passes(keys: asyncio.Queue[bytes], seconds: float) -> bool:
+async def passes(keys: asyncio.Queue[bytes], seconds: float) -> bool:
     """Wait so long, without the time that a key stops it; False if one ends it."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
