@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import os
@@ -17,6 +18,12 @@ import aiohttp
 
 WAIT_S = 120.0
 LOOK_S = 0.1
+SHIFT = 8  # held, the mouse selects even where the program in the terminal wants it
+COPY = """(() => {
+  const event = new ClipboardEvent("copy", {clipboardData: new DataTransfer(), bubbles: true, cancelable: true});
+  document.querySelector(".xterm").dispatchEvent(event);
+  return event.clipboardData.getData("text/plain");
+})()"""
 PROGRAM = shutil.which("chromium")
 FLAGS = (
     "--headless=new",
@@ -58,7 +65,10 @@ class Chromium:
         try:
             told = self._profile / "DevToolsActivePort"
             async with asyncio.timeout(WAIT_S):
-                while not (lines := told.read_text().split() if told.exists() else []):
+                while True:
+                    lines = told.read_text().split() if told.exists() else []
+                    if len(lines) == 2:
+                        break
                     await asyncio.sleep(LOOK_S)
             self._http = aiohttp.ClientSession()
             self._socket = await self._http.ws_connect(f"ws://127.0.0.1:{lines[0]}{lines[1]}", max_msg_size=0)
@@ -186,9 +196,34 @@ class Tab:
         for kind in ("mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    async def picture(self, path: Path) -> None:
-        import base64
+    async def terminal(self) -> str:
+        """What the terminal of the page shows: all of it is selected, and copied."""
+        left, top, right, bottom = await self.run(
+            "(({left, top, right, bottom}) => [left, top, right, bottom])"
+            "(document.querySelector('.xterm-screen').getBoundingClientRect())"
+        )
+        modifiers = SHIFT if await self.run("!!document.querySelector('.xterm.enable-mouse-events')") else 0
+        for kind, x, y, buttons in (
+            ("mousePressed", left + 1, top + 1, 1),
+            ("mouseMoved", right - 1, bottom - 1, 1),
+            ("mouseReleased", right - 1, bottom - 1, 0),
+        ):
+            held = {"button": "left", "buttons": buttons, "clickCount": 1, "modifiers": modifiers}
+            await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **held)
+        return str(await self.run(COPY))
 
+    async def shows(self, text: str) -> str:
+        """Its screen, once that has `text`. Raises TimeoutError."""
+        screen = ""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while text not in (screen := await self.terminal()):
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise TimeoutError(f"{text!r} is not shown; {self.complaints}\n{screen}") from None
+        return screen
+
+    async def picture(self, path: Path) -> None:
         told = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(told["data"]))
 

@@ -20,7 +20,7 @@ from vmtui.ssh.web.logins import Login, Logins
 from vmtui.ssh.web.settings import WebSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-HEARTBEAT_S = 30.0
+HEARTBEAT_S = 20.0  # and half of it for the answer: no other sign tells of a page that left while its input waited
 CLOSE_S = 2.0
 ENVIRONMENT = {"LANG": "C.UTF-8", "COLORTERM": "truecolor"}
 ASK = "ssh HOST web"

@@ -46,10 +46,13 @@ def made(folder: Path, names: Iterable[str]) -> Certificate:
     wanted = tuple(dict.fromkeys(names))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), closefd=True, buffering=0) as lock:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once one makes it
             if not _serves(certificate, key, wanted):
                 _make(certificate, key, wanted)
+        finally:
+            os.close(lock)
     except OSError as error:
         raise Fault(f"cannot keep a certificate in {folder}: {in_words(error)}", hint=remedy(error, folder)) from None
     return _loaded(certificate, key, self_signed=True)

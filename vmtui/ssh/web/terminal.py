@@ -110,7 +110,7 @@ async def _read(socket: web.WebSocketResponse, session: Session) -> str:
             return "A message was not of this console." if message.type is WSMsgType.BINARY else ""
         try:
             told = decoder.decode(message.data)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return "A message was not of this console."
         if isinstance(told, Stdin):
             session.feed(told.data.encode())
