@@ -14,10 +14,13 @@ from vmtui.core import query
 from vmtui.core.errors import Fault, QueryError
 from vmtui.core.events import Diagnostic, Event, StepEnded, StepProgressed, StepStarted
 from vmtui.core.lifecycle import Action
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Kind, Ref, Status
+from vmtui.engine.authority import current
 from vmtui.engine.workspace import Workspace
 from vmtui.headless import sentences, session, stdin, tables, text
 from vmtui.headless.exit_codes import ExitCode
+from vmtui.headless.remote import hint_for
 from vmtui.headless.screen import Screen
 from vmtui.headless.session import Session
 from vmtui.headless.verbs import ACTIONS, find, matching
@@ -38,11 +41,12 @@ def main(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`changes`: not with --read-only."""
+    """`needs` is what a person must be allowed somewhere; `changes`: not with --read-only."""
 
     takes: str
     about: str
     run: Callable[[Plain, str, list[str]], Awaitable[None]]
+    needs: Verb | None = None
     changes: bool = False
 
 
@@ -52,6 +56,7 @@ class Plain:
     def __init__(self, screen: Screen, workspace: Workspace, *, read_only: bool) -> None:
         self._screen = screen
         self._workspace = workspace
+        self._authority = current()
         self._read_only = read_only
         self._lines = stdin.Lines(screen)
         self._known: dict[Ref, Status] = {}
@@ -90,7 +95,7 @@ class Plain:
         for line in text.clean_lines(getattr(fault, "details", "")):
             if line:
                 self._say(f"  {line}")
-        if hint := getattr(fault, "hint", ""):
+        if hint := hint_for(self._authority, getattr(fault, "hint", "")):
             self._say(f"next: {hint}")
 
     async def _answer(self, line: str) -> None:
@@ -100,6 +105,9 @@ class Plain:
         command = COMMANDS.get(name)
         if command is None:
             self._say(f"error: there is no command {name!r}; help tells them")
+            return
+        if command.needs is not None and not self._authority.anywhere(command.needs):
+            self._fail(self._authority.denied(command.needs, to=name))
             return
         if command.changes and self._read_only:
             self._say(f"error: {name} is not possible: read-only")
@@ -176,7 +184,8 @@ class Plain:
 
     async def help(self, _name: str, _words: Sequence[str]) -> None:
         for name, command in COMMANDS.items():
-            self._say(f"{f'{name} {command.takes}'.rstrip()}: {command.about}")
+            if command.needs is None or self._authority.anywhere(command.needs):
+                self._say(f"{f'{name} {command.takes}'.rstrip()}: {command.about}")
         self._say("REF is NAME, KIND/NAME or PROFILE/KIND/NAME; FILTER is kind:vm state:running and the like")
 
     async def quit(self, _name: str, _words: Sequence[str]) -> None:
@@ -256,18 +265,20 @@ class Plain:
 
 
 COMMANDS: dict[str, Command] = {
-    "ls": Command("[FILTER]", "the resources, one a line", Plain.ls),
-    "show": Command("REF", "all that is known of one", Plain.show),
-    "logs": Command("REF [LINES]", "the end of its log", Plain.logs),
-    "follow": Command("REF", "its log as it grows", Plain.follow),
-    "start": Command("REF…", "start what is stopped", Plain.act, changes=True),
-    "stop": Command("REF…", "stop what runs", Plain.act, changes=True),
-    "restart": Command("REF…", "stop and start again", Plain.act, changes=True),
-    "pause": Command("REF…", "freeze what runs", Plain.act, changes=True),
-    "resume": Command("REF…", "go on with what is paused", Plain.act, changes=True),
-    "kill": Command("REF…", "end it at once", Plain.act, changes=True),
-    "rm": Command("REF…", "remove it, a disk with its data; its name has to be typed", Plain.act, changes=True),
-    "events": Command("[LINES]", "what happened", Plain.events),
+    "ls": Command("[FILTER]", "the resources, one a line", Plain.ls, Verb.VIEW),
+    "show": Command("REF", "all that is known of one", Plain.show, Verb.VIEW),
+    "logs": Command("REF [LINES]", "the end of its log", Plain.logs, Verb.LOGS),
+    "follow": Command("REF", "its log as it grows", Plain.follow, Verb.LOGS),
+    "start": Command("REF…", "start what is stopped", Plain.act, Verb.START, changes=True),
+    "stop": Command("REF…", "stop what runs", Plain.act, Verb.STOP, changes=True),
+    "restart": Command("REF…", "stop and start again", Plain.act, Verb.RESTART, changes=True),
+    "pause": Command("REF…", "freeze what runs", Plain.act, Verb.PAUSE, changes=True),
+    "resume": Command("REF…", "go on with what is paused", Plain.act, Verb.RESUME, changes=True),
+    "kill": Command("REF…", "end it at once", Plain.act, Verb.KILL, changes=True),
+    "rm": Command(
+        "REF…", "remove it, a disk with its data; its name has to be typed", Plain.act, Verb.DELETE, changes=True
+    ),
+    "events": Command("[LINES]", "what happened", Plain.events, Verb.VIEW),
     "help": Command("", "these lines", Plain.help),
     "quit": Command("", "leave; what runs goes on", Plain.quit),
 }
