@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from vmtui.ssh import kin, spawn
+from vmtui.ssh import kin, spawn, warming
 from vmtui.ssh.spawn import Ended, FromForks, HangUp, Ready, Refused, Signal, Spawn, Spawned, Unfit
 
 PRELOADED = ("vmtui.tui", "vmtui.headless", "vmtui.engine", "vmtui.backends")
@@ -173,6 +173,10 @@ def main() -> None:
     os.set_inheritable(sock.fileno(), False)
     gc.disable()  # no garbage is looked for, so that no page is written that sessions share
     preload()
+    try:
+        warming.warm()
+    except Exception as error:
+        sys.stderr.write(f"vmtui: the panel could not be tried: {type(error).__name__}: {error}\n")
     gc.collect()
     gc.freeze()
     Zygote(sock).run()
