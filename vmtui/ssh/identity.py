@@ -18,6 +18,7 @@ TERM = re.compile(r"[A-Za-z0-9._+-]{1,32}")
 DUMB = ("", "dumb", "unknown")  # values of TERM that tell of no screen
 PASSED = re.compile(r"LANG|LC_[A-Z]{1,20}|COLORTERM|NO_COLOR")
 VALUE = re.compile(r"[ -~]{0,128}")
+SAY_CODING = ("LANG", "LC_ALL", "LC_CTYPE")
 LOCALE = "C.UTF-8"  # of who says nothing of theirs: PuTTY, dropbear, and OpenSSH without SendEnv
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -37,7 +38,7 @@ def of(request: Request, server: Mapping[str, str]) -> Identity:
     environment |= {
         name: value for name, value in request.environment.items() if PASSED.fullmatch(name) and VALUE.fullmatch(value)
     }
-    if not any(name == "LANG" or name.startswith("LC_") for name in environment):
+    if environment.keys().isdisjoint(SAY_CODING):
         environment["LANG"] = LOCALE
     if request.size is not None:
         environment["TERM"] = request.term if TERM.fullmatch(request.term) else "dumb"
