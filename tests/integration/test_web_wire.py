@@ -308,11 +308,13 @@ async def test_a_role_that_is_taken_away_ends_what_it_opened(it: Console) -> Non
     page = await it.log_in(role="admin")
     socket = await it.terminal(page)
     await heard(socket, "anna is admin")
-    it.web.review(lambda person, role: BUILTIN["viewer"])
+    it.roles["admin"] = BUILTIN["viewer"]
+    it.web.review()
     assert await closed(socket) == (1000, "Your role has changed.")
     socket = await it.terminal(page)
     await heard(socket, "anna is viewer")
-    it.web.review(lambda person, role: None)
+    it.roles["admin"] = None
+    it.web.review()
     assert await closed(socket) == (1000, "You are not permitted here any more.")
     assert (await it.get(page)).status == 401
 
@@ -378,7 +380,7 @@ async def test_with_tls_the_cookie_never_goes_without(tmp_path: Path) -> None:
         await heard(await it.terminal(page), "80x24")
         assert await refusal(it, page, origin=it.base.replace("https", "http")) == 403
         context = ssl.create_default_context()
-        context.load_verify_locations(tmp_path / "web/certificate.pem")
+        context.load_verify_locations(tmp_path / "ssh/web/certificate.pem")
         async with it.client.get(it.base, ssl=context) as verified:
             assert verified.status == 401
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from tests.support.web_sessions import Echoes
-from vmtui.core.policy import BUILTIN, Person
+from vmtui.core.policy import BUILTIN, Person, Role
 from vmtui.ssh.web.server import Web
 from vmtui.ssh.web.settings import Address, WebSettings
 
@@ -27,11 +26,12 @@ class Console:
         self.sessions = sessions
         self.lines = lines
         self.client = client
+        self.roles: dict[str, Role | None] = dict(BUILTIN)
         self.base = f"{'https' if web.tls else 'http'}://127.0.0.1:{web.address.port}"
 
     def link(self, person: Person = ANNA, role: str = "viewer") -> str:
         """The path and token of a link."""
-        return URL(self.web.url(person, BUILTIN[role])).path_qs
+        return URL(self.web.url(person, BUILTIN[role], lambda: self.roles[role])).path_qs
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> aiohttp.ClientResponse:
         url = URL(self.base + path)
@@ -43,12 +43,12 @@ class Console:
         """The path of the console's page."""
         return (await self.get(self.link(person, role))).headers["Location"]
 
-    async def terminal(self, page: str, *, origin: str | None = None, **words: Any) -> aiohttp.ClientWebSocketResponse:
+    async def terminal(self, page: str, *, origin: str | None = None) -> aiohttp.ClientWebSocketResponse:
         """Its websocket, as the page would open it; from a page of `origin`, "" for none that says so."""
         origin = self.base if origin is None else origin
         headers = {"Origin": origin} if origin else {}
         url = f"{self.base}{page}terminal?width=80&height=24"
-        return await self.client.ws_connect(url, headers=headers, ssl=False, **words)
+        return await self.client.ws_connect(url, headers=headers, ssl=False)
 
 
 @asynccontextmanager
@@ -60,7 +60,7 @@ async def console(
         sessions,
         settings or WebSettings(),
         Address(host, 0),
-        state=state / "web",
+        state=state,
         folder=state,
         audit=lambda *line: lines.append(line),
     )

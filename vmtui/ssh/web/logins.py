@@ -19,15 +19,17 @@ from vmtui.ssh.session import Session
 
 T = TypeVar("T")
 Clock = Callable[[], float]
+Still = Callable[[], Role | None]  # which role somebody has now; None if they may not come in any more
 MOST = 1000  # tokens that wait, and logins: the oldest give way
 
 
 class Grant:
     """Whom a token lets in, and as what."""
 
-    def __init__(self, person: Person, role: Role, until: float) -> None:
+    def __init__(self, person: Person, role: Role, still: Still, until: float) -> None:
         self.person = person
         self.role = role
+        self.still = still
         self.until = until
 
 
@@ -38,6 +40,7 @@ class Login:
         self.id = id
         self.person = grant.person
         self.role = grant.role
+        self.still = grant.still
         self.until = until
         self.sessions: dict[Session, str] = {}
         self.opening = 0
@@ -62,14 +65,17 @@ class Logins:
         self._grants: dict[str, Grant] = {}
         self._logins: dict[str, Login] = {}
 
-    def issue(self, person: Person, role: Role) -> str:
-        """A token. Those that the same person has not used yet, with this key, open nothing any more."""
+    def issue(self, person: Person, role: Role, still: Still) -> str:
+        """A token. Those that the same person has not used yet, with this key, open nothing any more.
+
+        `still` is asked each time that something is opened with it: keys expire, roles change.
+        """
         self._forget()
         for digest, grant in tuple(self._grants.items()):
             if (grant.person.name, grant.person.key) == (person.name, person.key):
                 del self._grants[digest]
         token = secrets.token_urlsafe(32)
-        self._grants[_digest(token)] = Grant(person, role, self._clock() + self._token_s)
+        self._grants[_digest(token)] = Grant(person, role, still, self._clock() + self._token_s)
         _shorten(self._grants)
         return token
 
@@ -77,8 +83,10 @@ class Logins:
         """The login and the secret of its cookie; None for a token that never was, is used up, or came too late."""
         self._forget()
         grant = self._grants.pop(_digest(token), None)
-        if grant is None:
+        role = grant.still() if grant is not None else None
+        if grant is None or role is None:
             return None
+        grant.role = role
         grant.person = Person(name=grant.person.name, key=grant.person.key, origin=origin)
         secret = secrets.token_urlsafe(32)
         login = Login(secrets.token_urlsafe(16), secret, grant, self._clock() + self._login_s)
@@ -91,31 +99,26 @@ class Logins:
         """The login with this path and this cookie."""
         self._forget()
         login = self._logins.get(id)
-        return login if login is not None and login.is_of(secret) else None
+        return login if login is not None and login.is_of(secret) and self._stays(login) else None
 
     def end(self, login: Login, reason: str) -> None:
         """Also its sessions."""
         self._logins.pop(login.id, None)
         login.end(reason)
 
-    def review(self, judge: Callable[[Person, Role], Role | None]) -> None:
-        """Roles may have changed: `judge` says which one somebody has now, None if none at all.
-
-        Sessions of a role that is not the same any more end; a login outlives that if there is a role for it.
-        """
-        for digest, grant in tuple(self._grants.items()):
-            role = judge(grant.person, grant.role)
-            if role is None:
-                del self._grants[digest]
-            else:
-                grant.role = role
+    def review(self) -> None:
+        """Roles or keys may have changed. Sessions of a role that is not the same any more end."""
         for login in tuple(self._logins.values()):
-            role = judge(login.person, login.role)
-            if role is None:
-                self.end(login, "You are not permitted here any more.")
-            elif role != login.role:
-                login.role = role
-                login.end("Your role has changed.")
+            self._stays(login)
+
+    def _stays(self, login: Login) -> bool:
+        role = login.still()
+        if role is None:
+            self.end(login, "You are not permitted here any more.")
+        elif role != login.role:
+            login.role = role
+            login.end("Your role has changed.")
+        return role is not None
 
     def _forget(self) -> None:
         now = self._clock()

@@ -7,7 +7,6 @@ import importlib.util
 import logging
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from vmtui.core.policy import Person, Role
 from vmtui.ssh.session import Audit
 from vmtui.ssh.web import assets, door
 from vmtui.ssh.web.door import Door
-from vmtui.ssh.web.logins import Logins
+from vmtui.ssh.web.logins import Logins, Still
 from vmtui.ssh.web.origin import Names
 from vmtui.ssh.web.settings import Address, WebSettings, bracketed
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 FIRST_REQUEST_S = 15.0  # also between two
 END_S = 2.0
+FOLDER = Path("ssh/web")
 
 
 class Web:
@@ -47,7 +47,7 @@ class Web:
     async def open(
         cls, sessions: Opens, settings: WebSettings, address: Address, *, state: Path, folder: Path, audit: Audit
     ) -> Web:
-        """Listens when it returns. A certificate is kept in `state`; `folder` is what paths of the settings start from.
+        """Listens when it returns. `state` is the workspace's, for a certificate; `folder` is where the settings are.
 
         Raises Fault: an address that cannot be had, one that others reach without TLS, a certificate that cannot be
         used, the packages of the extra "web" missing.
@@ -66,14 +66,18 @@ class Web:
     def tls(self) -> bool:
         return self.fingerprint != ""
 
-    def url(self, person: Person, role: Role) -> str:
-        """A link that lets `person` in, once and soon."""
-        scheme = "https" if self.tls else "http"
-        return f"{scheme}://{bracketed(self._names[0])}:{self.address.port}/?token={self._logins.issue(person, role)}"
+    def url(self, person: Person, role: Role, still: Still | None = None) -> str:
+        """A link that lets `person` in, once and soon. `still` says which role they have at a later time, None if none.
 
-    def review(self, judge: Callable[[Person, Role], Role | None]) -> None:
-        """After roles or keys were read anew. See Logins.review."""
-        self._logins.review(judge)
+        Without it: always this one.
+        """
+        token = self._logins.issue(person, role, still or (lambda: role))
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{bracketed(self._names[0])}:{self.address.port}/?token={token}"
+
+    def review(self) -> None:
+        """After roles or keys were read anew: who may not be here any more goes."""
+        self._logins.review()
 
     async def aclose(self, reason: str = "The server ends.") -> None:
         if self._door is not None:
@@ -104,7 +108,7 @@ class Web:
             paths = (folder / Path(path).expanduser() for path in (settings.certificate, settings.key))
             found = certificate.own(*paths)
         else:
-            found = certificate.made(state, self._names)
+            found = certificate.made(state / FOLDER, self._names)
         self.fingerprint, self.self_signed = found.fingerprint, found.self_signed
         return found.context
 
