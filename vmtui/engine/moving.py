@@ -18,6 +18,7 @@ from vmtui.core.errors import Fault, NotFound
 from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.resource import Exit, Kind, Problem, Ref
 from vmtui.core.simulation import Simulates, SimulatesEnds, SimulatesLinks
+from vmtui.engine.authority import OWNER
 from vmtui.engine.estate import Estate
 from vmtui.engine.registry import FAKE
 from vmtui.engine.store import DATABASE, Store
@@ -83,7 +84,7 @@ class Mover:
 
     async def run(self) -> None:
         registry = self.workspace.registry
-        engine = Workspace(registry, Store(registry.context.paths.state / DATABASE, by="the simulation"))
+        engine = Workspace(registry, Store(registry.context.paths.state / DATABASE, by="the simulation"), OWNER)
         try:
             while True:
                 await self.clock.sleep(self.rng.uniform(0.5, 1.5) * PAUSE_S)

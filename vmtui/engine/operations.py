@@ -46,11 +46,15 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 class Operations:
-    """The acts on resources, one method each, used by plans, by verbs and by restart policies alike."""
+    """The acts on resources, one method each, used by plans, by verbs and by restart policies alike.
 
-    def __init__(self, registry: Registry, store: Store) -> None:
+    `owner` is whose what is made here for the first time will be.
+    """
+
+    def __init__(self, registry: Registry, store: Store, *, owner: str = "") -> None:
         self.registry = registry
         self.store = store
+        self.owner = owner
         self.wiring = Wiring(registry, store)
 
     def backend(self, desired: Desired[Any]) -> Backend[Any]:
@@ -60,9 +64,9 @@ class Operations:
         """What a row was made from, its options as the backend knows them."""
         return with_options(row.desired, self.backend(row.desired).options_type)
 
-    async def create(self, desired: Desired[Any], report: Callable[[Progress], None]) -> None:
+    async def create(self, desired: Desired[Any], report: Callable[[Progress], None], *, owner: str = "") -> None:
         await self.backend(desired).create(desired, report)
-        self.store.put(desired, Intent.UP)
+        self.store.put(desired, Intent.UP, owner=owner)
 
     async def start(self, desired: Desired[Any], report: Callable[[Progress], None]) -> None:
         """Plug it in and start it; unplugged again if it does not start."""
@@ -250,8 +254,10 @@ class Run:
             async def unmake() -> None:
                 await act.delete(ref, want.backend, act.store.get(ref), purge=ref.kind is Kind.DISK)
 
+            # What is only adopted by being mended has been made by somebody else.
+            new = act.owner if was is None and change.action == Action.CREATE else ""
             try:
-                await act.create(want, report)
+                await act.create(want, report, owner=new if was is None else was.owner)
             except sqlite3.Error:  # it is made, and cannot be written down
                 self._undo += [] if mending else [(ref, step.verb, unmake)]
                 raise
@@ -261,14 +267,14 @@ class Run:
                 await act.start(want, report)
             except BaseException:
                 if was is not None and change.action == Action.START:
-                    act.store.put(was.desired, was.intent)
+                    act.store.put_back(was)
                 raise
             act.store.put(want, Intent.UP)
 
             async def stop() -> None:
                 await act.stop(want)
                 if was is not None:
-                    act.store.put(was.desired, was.intent)
+                    act.store.put_back(was)
 
             return stop
         if step.verb == "stop":
@@ -292,10 +298,10 @@ class Run:
             with contextlib.suppress(NotFound):
                 if (await backend.inspect(ref)).phase is Phase.BROKEN:
                     await backend.delete(ref, purge=False)
-            await act.create(old, _quiet)
+            await act.create(old, _quiet, owner=was.owner)
             if start and ref.kind.runs:
                 await act.start(old, _quiet)
-            act.store.put(was.desired, was.intent)
+            act.store.put_back(was)
 
         return remake
 
@@ -319,7 +325,7 @@ class Run:
 
             async def grow_back() -> None:
                 await backend.resize(old, shrink=False, report=_quiet)
-                store.put(was.desired, was.intent)
+                store.put_back(was)
 
             return grow_back
         if verb == "resume":
@@ -343,7 +349,7 @@ class Run:
             return None
 
         async def restore() -> None:
-            store.put(was.desired, was.intent)
+            store.put_back(was)
 
         return restore
 

@@ -213,10 +213,13 @@ def make_plan(
     roles: Callable[[Ref], frozenset[Role]],
     recreate: Collection[Ref] = (),
     interrupted: Collection[Ref] = (),
+    ports: Plugs | None = None,
     prune: bool = True,
     path: str = "",
 ) -> Plan:
     """The plan that makes the host as `desired`. All refs are of `profile`; `observed` holds what the host shows.
+
+    `ports` are those of all networks, where `observed` has not all of them.
 
     A workload whose network or disk is made anew or resized is restarted. What the profile no longer declares goes,
     but disks stay: they are data.
@@ -224,7 +227,7 @@ def make_plan(
     found: dict[Ref, Change] = {}
     unchanged: list[Ref] = []
     notes: list[tuple[Ref, str]] = []
-    ports = plugs(observed.values())
+    ports = plugs(observed.values()) if ports is None else ports
     for ref, want in desired.items():
         decided = decide(
             want,

@@ -16,12 +16,13 @@ import msgspec
 
 from vmtui.core.backend import Context, Desired
 from vmtui.core.errors import Fault, LockHeld, OperationFailed
+from vmtui.core.policy import Target
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import SPECS, Spec, decode, from_json, to_json
 from vmtui.host.files import FULL, in_words, remedy, write_atomic
 from vmtui.host.paths import Paths
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 EVENTS_KEPT = 10_000
 RESERVE = "reserve"
 RESERVE_BYTES = 512 << 10  # a hundred pages for the log of what is taken back
@@ -36,6 +37,7 @@ create table if not exists resource (
     profile text not null, kind text not null, name text not null,
     backend text not null, desired blob not null, intent text not null,
     restarts integer not null default 0, ready text not null default '', applied_at real not null,
+    owner text not null default '',
     primary key (profile, kind, name)
 ) without rowid;
 create table if not exists profile (name text primary key, path text not null, applied_at real not null);
@@ -48,8 +50,18 @@ create table if not exists event (
     by_whom text not null default ''
 );
 """
+APPROVALS = """
+create table if not exists approval (
+    id integer primary key, state text not null, expires_at real not null, asker_pid text not null,
+    asked blob not null, answered_by text not null default ''
+)
+"""
+SCHEMA += APPROVALS + ";"
 # What makes a database of an older version one of the next.
-UPGRADES = {1: "alter table event add column by_whom text not null default ''"}
+UPGRADES = {
+    1: ("alter table event add column by_whom text not null default ''",),
+    2: ("alter table resource add column owner text not null default ''", APPROVALS),
+}
 
 
 class Intent(StrEnum):
@@ -60,12 +72,13 @@ class Intent(StrEnum):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """A row: what a resource was last made from, and what was asked of it since."""
+    """A row: what a resource was last made from, and what was asked of it since. `owner` made it, "" is not known."""
 
     desired: Desired[Any]
     intent: Intent
     restarts: int = 0
     ready: str = ""
+    owner: str = ""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +96,16 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
 
 
-def open_context(paths: Paths) -> Context:
-    """The workspace's identity. It lives in a file of its own: a lost database must not orphan what carries it."""
+def open_context(paths: Paths, *, read_only: bool = False) -> Context:
+    """The workspace's identity. It lives in a file of its own: a lost database must not orphan what carries it.
+
+    With `read_only` nothing is made that is not there.
+    """
     file = paths.state / "workspace"
     try:
-        paths.make()
-        if not file.exists():
+        if not read_only:
+            paths.make()
+        if not read_only and not file.exists():
             draft = paths.state / f".workspace.{os.getpid()}"
             write_atomic(draft, secrets.token_hex(4).encode())
             with contextlib.suppress(FileExistsError):
@@ -138,21 +155,27 @@ def damaged(path: Path, error: sqlite3.Error) -> Fault:
 
 
 class Store:
-    """The database. Every method is one transaction; readers never wait (WAL)."""
+    """The database. Every method is one transaction; readers never wait (WAL).
 
-    def __init__(self, path: Path, *, by: str = "") -> None:
+    With `read_only` nothing is written, not even what SQLite keeps beside it: that is there while a writer has it open.
+    """
+
+    def __init__(self, path: Path, *, by: str = "", read_only: bool = False) -> None:
         self._path = path
         self._by = by
+        self.read_only = read_only
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-            _use_wal(self._db)
+            where = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+            self._db = sqlite3.connect(where, isolation_level=None, timeout=BUSY_S, uri=True)
+            if not read_only:
+                _use_wal(self._db)
             self._db.execute("pragma synchronous = normal")
             self._db.execute(f"pragma cache_size = -{CACHE_KIB}")
             version = self._db.execute("pragma user_version").fetchone()[0]
-            if version == 0:
+            if version == 0 and not read_only:
                 self._db.executescript(SCHEMA)
                 self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
-            elif version in UPGRADES:
+            elif version in UPGRADES and not read_only:
                 self._upgrade()
             elif version != SCHEMA_VERSION:
                 raise OperationFailed(
@@ -168,7 +191,8 @@ class Store:
         try:
             version = self._db.execute("pragma user_version").fetchone()[0]
             while version in UPGRADES:
-                self._db.execute(UPGRADES[version])
+                for statement in UPGRADES[version]:
+                    self._db.execute(statement)
                 version += 1
             self._db.execute(f"pragma user_version = {version}")
             self._db.execute("commit")
@@ -180,6 +204,11 @@ class Store:
     @property
     def path(self) -> Path:
         return self._path
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For what has tables of its own here."""
+        return self._db
 
     def make_reserve(self) -> None:
         """Keep room that a full disk cannot take, for what takes things back or down. Raises OperationFailed."""
@@ -203,14 +232,20 @@ class Store:
 
     # Resources
 
-    def put(self, desired: Desired[Any], intent: Intent) -> None:
+    def put(self, desired: Desired[Any], intent: Intent, *, owner: str = "") -> None:
+        """`owner` is whose it is if it is new here; what is known keeps the one that it has."""
         ref = desired.ref
         self._db.execute(
-            "insert into resource (profile, kind, name, backend, desired, intent, applied_at) values (?,?,?,?,?,?,?)"
+            "insert into resource (profile, kind, name, backend, desired, intent, applied_at, owner)"
+            " values (?,?,?,?,?,?,?,?)"
             " on conflict do update set backend = excluded.backend, desired = excluded.desired,"
             " intent = excluded.intent, applied_at = excluded.applied_at",
-            (ref.profile, ref.kind, ref.name, desired.backend, to_json(desired), intent, time.time()),
+            (ref.profile, ref.kind, ref.name, desired.backend, to_json(desired), intent, time.time(), owner),
         )
+
+    def put_back(self, was: Applied) -> None:
+        """A row as it was."""
+        self.put(was.desired, was.intent, owner=was.owner)
 
     def put_many(self, rows: Iterable[tuple[Ref, str, bytes, Intent]]) -> None:
         """Many new ones at once: the ref, the backend, the Desired as JSON, and the intent."""
@@ -228,7 +263,7 @@ class Store:
 
     def get(self, ref: Ref) -> Applied | None:
         row = self._db.execute(
-            "select desired, intent, restarts, ready from resource" + BY_REF,
+            "select desired, intent, restarts, ready, owner from resource" + BY_REF,
             _key(ref),
         ).fetchone()
         return None if row is None else _applied(ref, *row)
@@ -261,7 +296,7 @@ class Store:
 
     def of_profile(self, profile: str) -> dict[Ref, Applied]:
         rows = self._db.execute(
-            "select kind, name, desired, intent, restarts, ready from resource where profile = ?", (profile,)
+            "select kind, name, desired, intent, restarts, ready, owner from resource where profile = ?", (profile,)
         )
         found = {Ref(profile, Kind(kind), name): rest for kind, name, *rest in rows if kind in set(Kind)}
         read = {ref: _applied(ref, *rest) for ref, rest in found.items()}
@@ -270,7 +305,7 @@ class Store:
     def mentioning(self, ref: Ref) -> dict[Ref, Applied]:
         """Those of its profile whose spec has its name in it: what refers to it is among them."""
         rows = self._db.execute(
-            "select kind, name, desired, intent, restarts, ready from resource"
+            "select kind, name, desired, intent, restarts, ready, owner from resource"
             " where profile = ? and instr(cast(desired as text), ?)",
             (ref.profile, ref.name),
         )
@@ -280,6 +315,22 @@ class Store:
 
     def everything(self) -> dict[Ref, Applied]:
         return {ref: row for profile in self.profiles() for ref, row in self.of_profile(profile).items()}
+
+    def target(self, ref: Ref) -> Target:
+        """It as permissions see it; what is not known here has neither labels nor an owner."""
+        row = self._db.execute("select desired, owner from resource" + BY_REF, _key(ref)).fetchone()
+        return Target(ref) if row is None else Target(ref, _labels(row[0]), row[1])
+
+    def targets(self) -> dict[Ref, Target]:
+        """Everything that is known here, as permissions see it."""
+        rows = self._db.execute("select profile, kind, name, desired, owner from resource")
+        found = ((Ref(profile, Kind(kind), name), *rest) for profile, kind, name, *rest in rows if kind in set(Kind))
+        return {ref: Target(ref, _labels(desired), owner) for ref, desired, owner in found}
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one after each change, whoever makes it."""
+        return self._db.execute("pragma data_version").fetchone()[0], self._db.total_changes
 
     def set_intent(self, ref: Ref, intent: Intent) -> None:
         self._db.execute(
@@ -297,7 +348,12 @@ class Store:
     # Profiles
 
     def put_profile(self, name: str, path: str) -> None:
-        self._db.execute("insert or replace into profile values (?,?,?)", (name, path, time.time()))
+        """`path` is that of its file; of one that has none what is known stays."""
+        self._db.execute(
+            "insert into profile values (?,?,?) on conflict do update set applied_at = excluded.applied_at,"
+            " path = case excluded.path when '' then path else excluded.path end",
+            (name, path, time.time()),
+        )
 
     def remove_profile(self, name: str) -> None:
         self._db.execute("delete from profile where name = ?", (name,))
@@ -382,13 +438,29 @@ class _Row(msgspec.Struct):
     spec_hash: str = ""
 
 
-def _applied(ref: Ref, desired: bytes, intent: str, restarts: int, ready: str) -> Applied | None:
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+class _LabelledRow(msgspec.Struct):
+    spec: _Labelled
+
+
+def _labels(desired: bytes) -> dict[str, str]:
+    """Those of a Desired as JSON; none of one that cannot be read."""
+    try:
+        return msgspec.json.decode(desired, type=_LabelledRow).spec.labels
+    except (msgspec.MsgspecError, ValueError):
+        return {}
+
+
+def _applied(ref: Ref, desired: bytes, intent: str, restarts: int, ready: str, owner: str = "") -> Applied | None:
     """None for a row that cannot be read: it counts as lost, and what is on the host is found by its marks."""
     try:
         row = msgspec.json.decode(desired, type=_Row)
         spec: Spec = from_json(bytes(row.spec), SPECS[ref.kind])
         made = Desired(ref=ref, backend=row.backend, spec=spec, options=row.options, spec_hash=row.spec_hash)
-        return Applied(desired=made, intent=Intent(intent), restarts=restarts, ready=ready)
+        return Applied(desired=made, intent=Intent(intent), restarts=restarts, ready=ready, owner=owner)
     except (msgspec.MsgspecError, ValueError, TypeError):
         return None
 
