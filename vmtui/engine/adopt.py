@@ -9,6 +9,7 @@ import msgspec
 
 from vmtui.core.backend import Desired
 from vmtui.core.lifecycle import Action
+from vmtui.core.policy import Verb
 from vmtui.core.resource import Kind, Ref
 from vmtui.core.specs import DiskSpec, Spec
 from vmtui.core.units import Size
@@ -46,8 +47,10 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 async def adopt(workspace: Workspace, opened: Opened, plan: Plan) -> Adoption:
     """What makes `plan`, which was made from `opened`, empty. Changes nothing.
 
-    Raises ProfileInvalid if the result is no profile: what was applied contradicts what is declared beside it.
+    Raises ProfileInvalid if the result is no profile: what was applied contradicts what is declared beside it; Denied
+    without HOST, whose file it is.
     """
+    workspace.guard.require_whole(Verb.HOST, to="change the file of a profile")
     before = opened.text or ""
     profile = load.loads(before, opened.path, registry.option_types)
     here = {status.ref for status in await workspace.scan()}

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmtui.core.errors import Fault
+from vmtui.core.policy import Verb
+from vmtui.engine import authority
 from vmtui.host import trace
 from vmtui.host.process import which
 
@@ -76,8 +78,9 @@ def _is_executable(first: str) -> bool:
 async def run(line: str, hear: Callable[[str], None]) -> int:
     """Run a command line by the shell, without input; `hear` gets each line that it says. Its exit code.
 
-    Cancelled, it and what it started are ended first. Raises OSError (there is no shell).
+    Cancelled, it and what it started are ended first. Raises OSError (there is no shell), Denied without HOST.
     """
+    authority.current().require(Verb.HOST, to="run commands on the host")
     path = os.environ.get("PATH", os.defpath)
     beside = [f"{entry[:-3]}sbin" for entry in path.split(":") if entry.endswith("/bin")]
     with trace.begin(trace.Way.COMMAND, (SHELL, "-c", line)) as act:

@@ -45,7 +45,7 @@ async def existing(panel: Panel, ref: Ref) -> Subject | None:
     Raises Fault: the file cannot be used.
     """
     panel.rights.require(FILES)
-    paths = panel.workspace.store.profile_paths()
+    paths = panel.workspace.profile_paths()
     path = Path(paths[ref.profile]) if ref.profile in paths else None
     if path is None or not path.is_file():
         title = f"into which file? that of {ref.profile} is {'not known' if path is None else 'gone'}"
@@ -82,8 +82,9 @@ async def new(panel: Panel, kind: Kind | None) -> Subject | None:
 
 async def _file(panel: Panel) -> Path | None:
     """The file of a profile: a known one, or a new one."""
-    opened = known.Opened(panel.workspace.registry.context.paths.state).paths()
-    every = known.known(*known.of_store(panel.workspace.store), opened)
+    workspace = panel.workspace
+    opened = known.Opened(workspace.registry.context.paths.state).paths()
+    every = known.known(workspace.profiles(), workspace.profile_paths(), opened)
     files = [entry for entry in every if entry.origin is not Origin.SHIPPED and _is_there(entry)]
     at = 0
     if files:

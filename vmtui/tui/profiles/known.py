@@ -11,7 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from vmtui.core.errors import ProfileInvalid
-from vmtui.engine.store import Store
 from vmtui.host.files import write_atomic
 from vmtui.host.paths import data_dir
 from vmtui.profile import load
@@ -55,11 +54,6 @@ def _name(path: Path) -> str:
     with contextlib.suppress(ProfileInvalid):
         return load.name_of(path)
     return path.stem
-
-
-def of_store(store: Store) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The names and files of what was applied."""
-    return store.profiles(), store.profile_paths()
 
 
 class Opened:

@@ -60,7 +60,7 @@ class ProfileList(LineView):
     def read(self, workspace: Workspace) -> None:
         """Look again for which there are; the cursor and what is open stay."""
         opened = known.Opened(workspace.registry.context.paths.state)
-        self.show(known.known(*known.of_store(workspace.store), opened.paths()))
+        self.show(known.known(workspace.profiles(), workspace.profile_paths(), opened.paths()))
 
     def show(self, entries: list[Known]) -> None:
         """Others; the cursor stays on the same profile."""

@@ -25,7 +25,7 @@ def toml_of_act(panel: Panel, action: Action, before: Desired[Any] | None, ref: 
     if action is not Action.DELETE or before is None:
         return f"# {action} {ref}\n# A profile says what exists and that it runs; {action} alone changes nothing in it."
     known = panel.rights.has(FILES)
-    path = panel.workspace.store.profile_paths().get(ref.profile) if known else None
+    path = panel.workspace.profile_paths().get(ref.profile) if known else None
     if path is None:
         return f"# {ref.profile} has no file\n"
     try:
