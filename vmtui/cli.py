@@ -30,11 +30,15 @@ def _front_end(argv: list[str]) -> int:
     screen = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in DUMB
     if not argv and screen:
         return _panel()
-    from vmtui.headless import arguments
+    from vmtui.headless import arguments, commands
 
     where, args = arguments.parse(argv)
     if where == arguments.PANEL and screen:
         return _panel(read_only=args.read_only, demo=args.demo)
+    if where == commands.SERVE:
+        from vmtui.ssh import serve
+
+        return serve.main(args)
     return arguments.call(where, args)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -68,6 +69,14 @@ class DiskAttachment(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     serial: str
     read_only: bool = False
+
+
+class FileTree(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a resource's data: a folder, or with `image` one file that can only be read."""
+
+    name: str
+    path: str
+    image: bool = False
 
 
 class Attachments(msgspec.Struct, frozen=True, kw_only=True):
@@ -359,6 +368,19 @@ class DiskImage(Protocol):
 
     async def check_image(self, ref: Ref) -> Sequence[Problem]:
         """The image's own consistency check."""
+        ...
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """Data that people copy in and out."""
+
+    async def files(self, ref: Ref) -> Sequence[FileTree]:
+        """Its parts that are there. Hostile: what runs in it may have made any link in them."""
+        ...
+
+    def held(self, ref: Ref) -> AbstractContextManager[None]:
+        """While it is entered nobody else begins to use what only one may. Entering raises ResourceBusy, OSError."""
         ...
 
 

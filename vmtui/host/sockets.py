@@ -56,6 +56,17 @@ def holder(port: int, protocol: str) -> str | None:
     return None
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether this process itself has a TCP socket that listens at `port`."""
+    wanted = {f"socket:[{inode}]" for inode in _inodes(port, "tcp")}
+    with contextlib.suppress(OSError):
+        for fd in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(fd.path) in wanted:
+                    return True
+    return False
+
+
 def _inodes(port: int, protocol: str) -> Iterator[str]:
     """proc(5), /proc/net/tcp: the second field is the local address, the fourth the state, the tenth the inode."""
     for table in (protocol, f"{protocol}6"):

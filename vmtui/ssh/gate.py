@@ -34,6 +34,11 @@ class Grant:
     forwarding: bool
     opens: tuple[str, ...]
 
+    @property
+    def comparable(self) -> tuple[object, ...]:
+        """All of it but where it is written: what must be the same for a login to go on."""
+        return self.person, self.role, self.command, self.pty, self.forwarding, self.opens
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

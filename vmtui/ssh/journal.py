@@ -60,10 +60,12 @@ class Journal:
         except Fault as fault:
             self.say(f"the audit log lacks {verb} of {person.name}: {fault}")
 
-    def told(self, person: Person, verb: str, result: str, message: str, *, session: str = "") -> None:
+    def told(
+        self, person: Person, verb: str, result: str, message: str, *, session: str = "", refs: tuple[str, ...] = ()
+    ) -> None:
         """Both."""
         self.say(f"{person.name or 'somebody'} from {person.origin or 'here'}: {verb} {result}: {message}")
-        self.try_note(person, session, verb, (), result, message)
+        self.try_note(person, session, verb, refs, result, message)
 
     def refused(self, person: Person, message: str) -> None:
         """A login that failed. Of very many only some are told, and how many were not."""

@@ -1,41 +1,26 @@
-"""The table [serve] of serve.toml: how the console is served. The tables [role.NAME] are of profile/roles.py."""
+"""The table [serve] of serve.toml: how the console is served."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, field
 
-from vmtui.core.errors import FileInvalid
-from vmtui.core.specs import decode
+from vmtui.core.policy import BUILTIN, Role
 from vmtui.core.units import Duration, Size
 from vmtui.host.paths import config_dir
-from vmtui.profile import document, rules
+from vmtui.profile import roles
+from vmtui.profile.tables import TomlFile
+from vmtui.ssh.web.settings import WebSettings
 
 FILE = "serve.toml"
 KEYS = "authorized_keys"
-FORM = "serve.toml has the table [serve], and tables of the form [role.NAME]"
-TABLES = ("serve", "role")
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Listen = tuple[str, int]
-
-
-class ServeInvalid(FileInvalid):
-    """The file serve.toml cannot be used."""
-
-
-class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table [serve.web]: the console in a browser."""
-
-    listen: str = "127.0.0.1:8022"
-    names: tuple[str, ...] = ()  # by which browsers reach it, beside its address
-    certificate: str = ""  # PEM files; without them one is made
-    key: str = ""
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,40 +36,35 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     connections_per_person: Count = 128
     unauthenticated: Count = 256
     unauthenticated_per_address: Count = 128
+    sessions: Count = 200
     sessions_per_connection: Count = 10
     recordings: bool = True  # of sessions on a terminal, where the role has them recorded
     recording_size: Size = field(default_factory=lambda: Size(64 << 20))
-    web: Web = field(default_factory=Web)
+    web: WebSettings = field(default_factory=WebSettings)
 
 
 def default_path() -> Path:
     return config_dir() / FILE
 
 
-def load(path: Path, *, must_exist: bool = False) -> Serve:
-    """Without a file: the defaults. Raises ServeInvalid for the first thing that is wrong."""
+def read(path: Path, *, must_exist: bool = False) -> tuple[Serve, dict[str, Role]]:
+    """How to serve, and the roles that there are. Without a file: the defaults. Raises ServeInvalid."""
     if not must_exist and not os.path.lexists(path):
-        return Serve()
-    text = document.read(path, ServeInvalid)
-    tables = document.parse(text, path, ServeInvalid, form=FORM)
-    for name in tables:
-        if name not in TABLES:
-            hint = document.meant(name, TABLES) or FORM
-            raise document.located(ServeInvalid, path, text, (name,), "unknown table", hint)
-    table = tables.get("serve", {})
-    try:
-        serve = decode(table, Serve)
-    except msgspec.ValidationError as error:
-        raise document.located(ServeInvalid, path, text, *_explained(str(error), table)) from None
-    for key, value in [(("serve", "listen", at), one) for at, one in enumerate(serve.listen)] + [
-        (("serve", "web", "listen"), serve.web.listen)
-    ]:
-        try:
-            address(value)
-        except ValueError as error:
-            raise document.located(ServeInvalid, path, text, key, str(error)) from None
+        return Serve(), dict(BUILTIN)
+    file = roles.read(path)
+    return of(file), roles.of(file)
+
+
+def of(file: TomlFile) -> Serve:
+    """Raises ServeInvalid for the first thing that is wrong."""
+    serve = file.decode(Serve, "serve")
     if not serve.listen:
-        raise document.located(ServeInvalid, path, text, ("serve", "listen"), "there must be an address to listen at")
+        file.refuse(("serve", "listen"), "there must be an address to listen at")
+    for at, text in enumerate(serve.listen):
+        try:
+            address(text)
+        except ValueError as error:
+            file.refuse(("serve", "listen", at), str(error))
     return serve
 
 
@@ -108,14 +88,3 @@ def address(text: str) -> Listen:
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise wrong
     return host, int(port)
-
-
-def _explained(error: str, table: Any) -> tuple[tuple[str | int, ...], str, str]:
-    """The key that is wrong, what is, and a hint."""
-    message, steps = rules.explain(error, table if isinstance(table, Mapping) else {})
-    key: tuple[str | int, ...] = ("serve", *steps)
-    unknown = message.removeprefix("unknown key '").removesuffix("'")
-    if unknown == message:
-        return key, message, ""
-    known = sorted((Web if steps == ("web",) else Serve).__struct_fields__)
-    return (*key, unknown), "unknown key", document.meant(unknown, known) or f"known here: {', '.join(known)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -49,6 +49,12 @@ class Throttle:
         self._failures[place] = (count, now)
         return min(LONGEST_DELAY_S, FIRST_DELAY_S * float(2.0 ** min(count - 1, 16)))
 
+    def forgive(self, address: str, failures: int) -> None:
+        """Of who has proved a key after all: other keys that they have are no attack."""
+        place, now = neighbourhood(address), self._clock()
+        if place in self._failures:
+            self._failures[place] = (max(0.0, self._count(place, now) - failures), now)
+
     def count(self, address: str) -> int:
         """Failures from there that are not forgiven yet."""
         return int(self._count(neighbourhood(address), self._clock()))
@@ -74,6 +80,9 @@ class WaitingRoom(Generic[W]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[W]:
+        return iter([*self._waiting])
 
     def enter(self, who: W, address: str) -> list[W]:
         """Those who must leave for it."""

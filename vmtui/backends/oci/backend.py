@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import msgspec
@@ -23,7 +24,9 @@ from vmtui.core.backend import (
     ExecRequest,
     ExecSession,
     Executes,
+    FileTree,
     HasConsole,
+    HasFiles,
     HasLogs,
     Killable,
     LogFiles,
@@ -175,6 +178,21 @@ class OciBackend(Backend[ContainerSpec]):
             if other != ref and other.profile == ref.profile and record is not None:
                 used |= named(record.desired)
         return used
+
+    async def files(self, ref: Ref) -> Sequence[FileTree]:
+        from vmtui.backends.oci import volumes
+
+        record = self._records.read(ref)
+        found = []
+        for name in sorted(volumes.named(record.desired)) if record is not None else ():
+            data = volumes.Volumes(self.context).path(ref.profile, name)
+            if data.is_dir():
+                found.append(FileTree(name=name, path=str(data)))
+        return found
+
+    def held(self, ref: Ref) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Containers share their volumes, with us too."""
+        return contextlib.nullcontext()
 
     def watch(self) -> AsyncIterator[Ref]:
         from vmtui.backends.oci.watch import Watcher
@@ -343,6 +361,6 @@ class _AnyRecord(msgspec.Struct):
 
 def _roles(
     backend: OciBackend,
-) -> tuple[Runnable, Killable, Pausable, HasConsole, HasLogs, LogFiles, Executes, Measurable, Reconnectable]:
+) -> tuple[Runnable, Killable, Pausable, HasConsole, HasLogs, LogFiles, Executes, Measurable, Reconnectable, HasFiles]:
     """mypy checks here that the backend has the roles it means to have."""
-    return (backend,) * 9
+    return (backend,) * 10

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,19 @@ from vmtui.backends.qcow2.formats import FORMATS, MAX_VIRTUAL_BYTES, Qcow2Header
 from vmtui.backends.qcow2.observe import observe
 from vmtui.backends.qcow2.rules import about, as_problem, contradictions, rounded, too_small
 from vmtui.backends.records import Record, Records
-from vmtui.core.backend import Backend, Context, Desired, DiskAttachment, DiskImage, Probe, Progress, Report, Resizable
+from vmtui.core.backend import (
+    Backend,
+    Context,
+    Desired,
+    DiskAttachment,
+    DiskImage,
+    FileTree,
+    HasFiles,
+    Probe,
+    Progress,
+    Report,
+    Resizable,
+)
 from vmtui.core.errors import (
     Conflict,
     Fault,
@@ -249,6 +262,14 @@ class Qcow2Backend(Backend[DiskSpec]):
             await self._refuse_written(ref)
             return await image.check(path, path.stat().st_size)
 
+    async def files(self, ref: Ref) -> Sequence[FileTree]:
+        """The image, to be read: what somebody wrote into it could name other files of the host."""
+        path = self._image(ref)
+        return [FileTree(name=path.name, path=str(path), image=True)] if self._observe(ref) and path.is_file() else []
+
+    def held(self, ref: Ref) -> AbstractContextManager[None]:
+        return use.exclusive(self._image(ref))
+
     # What is there
 
     def _image(self, ref: Ref) -> Path:
@@ -310,6 +331,7 @@ class Qcow2Backend(Backend[DiskSpec]):
 
 _RESIZABLE: type[Resizable] = Qcow2Backend
 _DISK_IMAGE: type[DiskImage] = Qcow2Backend
+_HAS_FILES: type[HasFiles] = Qcow2Backend
 
 
 def _absent(ref: Ref) -> NotFound:
