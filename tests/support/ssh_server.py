@@ -43,7 +43,7 @@ class Console:
         self.paths = cli.paths
         self.config = root / "config" / "vmtui"
         self.config.mkdir(parents=True)
-        self.cli.environment["XDG_CONFIG_HOME"] = str(self.config.parent)
+        self.cli.environment |= {"XDG_CONFIG_HOME": str(self.config.parent), "HOME": str(root)}
         self.environment = self.cli.environment
         self.port = port()
         self.keys = self.config / "authorized_keys"

@@ -10,7 +10,7 @@ from tests.support.ssh_clients import Client
 ROWS = ("guest", "web", "hello", "data", "lab")
 # What a panel leaves a terminal with: the first screen, a cursor, no mouse, no kitty keyboard, no bracketed paste.
 RESET = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[<u", b"\x1b[?2004l")
-WRONG_PROFILE = b'[container.web]\nimag = "docker://web"\n'
+WRONG_PROFILE = b'name = "x"\n[container.web]\nimag = "docker://web"\n'
 
 
 def test_the_panel(house: House, client: Client) -> None:
@@ -23,8 +23,7 @@ def test_the_panel(house: House, client: Client) -> None:
         terminal.send(b"1")
         terminal.sees("▸ Resources")
         terminal.resize(40, 133)
-        terminal.until(lambda _: len(terminal.screen().splitlines()[-1]) > 100 or "Quit" in last(terminal.screen()))
-        assert max(map(len, terminal.screen().splitlines())) > 100
+        terminal.until(lambda _: fills(terminal.screen(), rows=40, columns=133))
         terminal.send(b"q")
         assert terminal.end() == 0
     for reset in RESET:
@@ -32,8 +31,10 @@ def test_the_panel(house: House, client: Client) -> None:
     assert terminal.stream.wrong == []
 
 
-def last(screen: str) -> str:
-    return screen.rstrip("\n").rpartition("\n")[2]
+def fills(screen: str, rows: int, columns: int) -> bool:
+    """The title reaches to its right end, and the keys are at its bottom."""
+    lines = screen.split("\n")
+    return len(lines) == rows and len(lines[0]) == columns - 1 and "Quit" in lines[-1]
 
 
 def test_a_verb_on_pipes(house: House, client: Client) -> None:
@@ -55,7 +56,7 @@ def test_a_profile_through_stdin(house: House, client: Client) -> None:
     planned = client.run(house.olaf, "plan", "--json", stdin=wanted)
     assert planned.returncode == 2, planned.stderr
     records = [json.loads(line) for line in planned.stdout.splitlines()]
-    assert records[0]["type"] == "version"
+    assert records[0]["event"] == "version"
     assert records[-1]["result"] == "changes"
     applied = client.run(house.olaf, "apply", stdin=wanted)
     assert applied.returncode == 0, applied.stderr
@@ -70,7 +71,7 @@ def test_what_is_wrong_has_its_exit_code(house: House, client: Client) -> None:
     cases = (
         (house.olaf, ("frobnicate",), b"", 64, "there is no verb"),
         (house.olaf, ("stop", "nobody"), b"", 64, "there is no resource"),
-        (house.olaf, ("apply",), WRONG_PROFILE, 65, "stdin:2"),
+        (house.olaf, ("apply",), WRONG_PROFILE, 65, "stdin:3"),
         (house.vera, ("stop", "web"), b"", 77, "viewer"),
         (house.vera, ("apply",), WRONG_PROFILE, 77, "viewer"),
     )
