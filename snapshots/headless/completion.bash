@@ -4,7 +4,7 @@ _vmtui() {
   local verb=${COMP_WORDS[1]} options="" words=""
   COMPREPLY=()
   if [[ $COMP_CWORD -eq 1 && $cur != -* ]]; then
-    COMPREPLY=($(compgen -W "ls inspect start stop restart pause resume kill rm logs exec console stats events plan apply down doctor backends schema serve audit recordings completion" -- "$cur")); return
+    COMPREPLY=($(compgen -W "ls inspect start stop restart pause resume kill rm logs exec console stats events plan apply down doctor backends schema serve approvals approve deny audit recordings completion" -- "$cur")); return
   fi
   if [[ $verb == -* && ( $previous == --profile || $previous == -p ) ||
         ( $verb == plan || $verb == apply ) && $COMP_CWORD -eq 2 && $cur != -* ]]; then
@@ -33,6 +33,9 @@ _vmtui() {
     backends) options="--help --json"; words="" ;;
     schema) options="--help --json"; words="profile config events" ;;
     serve) options="--help --listen --config --keys --host-key --rotate-host-key --web --demo --check --fingerprint"; words="" ;;
+    approvals) options="--help --json"; words="" ;;
+    approve) options="--help --json"; words="" ;;
+    deny) options="--help --json"; words="" ;;
     audit) options="--help --lines --who --json --head"; words="ls verify" ;;
     recordings) options="--help --json --speed --idle --yes"; words="ls play rm" ;;
     completion) options="--help"; words="bash zsh fish" ;;

@@ -24,6 +24,9 @@ _vmtui() {
     'backends:list the backends and what they can'
     'schema:print a JSON Schema'
     'serve:serve the panel and the verbs over SSH'
+    'approvals:list what waits for a second person'
+    'approve:agree to what another asks for'
+    'deny:refuse it'
     'audit:what was done over SSH'
     'recordings:recorded sessions'
     'completion:print completion for a shell'
@@ -57,6 +60,9 @@ _vmtui() {
     backends) options=(--help --json); names=() ;;
     schema) options=(--help --json); names=(profile config events) ;;
     serve) options=(--help --listen --config --keys --host-key --rotate-host-key --web --demo --check --fingerprint); names=() ;;
+    approvals) options=(--help --json); names=() ;;
+    approve) options=(--help --json); names=() ;;
+    deny) options=(--help --json); names=() ;;
     audit) options=(--help --lines --who --json --head); names=(ls verify) ;;
     recordings) options=(--help --json --speed --idle --yes); names=(ls play rm) ;;
     completion) options=(--help); names=(bash zsh fish) ;;

@@ -127,8 +127,13 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        os.close(self.slave)
-        os.close(self._master)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close it, as when a link is lost: its process gets SIGHUP, and fails to read and to write."""
+        for fd in {self.slave, self._master} - {-1}:
+            os.close(fd)
+        self.slave = self._master = -1
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

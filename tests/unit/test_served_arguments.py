@@ -183,9 +183,10 @@ def test_hints_are_for_who_reads_them(given: str, viewer: str, admin: str | None
     ],
 )
 def test_addresses(given: str, meant: tuple[str, int]) -> None:
-    args = parse(["serve", "--listen", given, "--web"])[1]
-    assert args.listen == [meant]
-    assert args.web == ("127.0.0.1", 8022)
+    args = parse(["serve", "--listen", given, "--web", given])[1]
+    assert (args.listen, args.web) == ([meant], meant)
+    assert parse(["serve", "--web"])[1].web == ()  # as the configuration has it
+    assert parse(["serve"])[1].web is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import msgspec
 
 from vmtui.core.backend import ExecRequest, ExecSession, Terminal
 from vmtui.core.errors import Fault
+from vmtui.core.events import Event
 from vmtui.engine.workspace import Workspace
 from vmtui.headless import session, stdin, text
 from vmtui.headless.exit_codes import ExitCode, Usage
@@ -83,7 +84,8 @@ def execute(args: argparse.Namespace) -> int:
             rows=rows,
             columns=columns,
         )
-        running = await workspace.exec(await find(workspace, args.ref), request)
+        ref = await find(workspace, args.ref)
+        running = await workspace.exec(ref, request, emit=_waiting(here))
         try:
             code = await _joined(here, running, interactive=args.interactive, terminal=args.tty)
         finally:
@@ -93,6 +95,11 @@ def execute(args: argparse.Namespace) -> int:
         return code
 
     return session.run(command, json=args.json)
+
+
+def _waiting(here: Session) -> Callable[[Event], None]:
+    """Tells that a second person is waited for; among records there is no place for it."""
+    return (lambda _: None) if here.json else here.emit
 
 
 def _variable(given: str) -> tuple[str, str]:
@@ -130,7 +137,7 @@ def console(args: argparse.Namespace) -> int:
 
     async def command(here: Session, workspace: Workspace) -> int:
         ref = await find(workspace, args.ref)
-        terminal = await workspace.console(ref)
+        terminal = await workspace.console(ref, emit=_waiting(here))
         interactive = sys.stdin.isatty() and not here.json
         try:
             if interactive:

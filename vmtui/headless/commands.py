@@ -156,6 +156,11 @@ def _down(parser: argparse.ArgumentParser) -> None:
     json(parser, "one JSON record a line")
 
 
+def _answer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", type=whole, help="of the request, as vmtui approvals shows it")
+    json(parser)
+
+
 def _audit_ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", metavar="N", type=whole, default=100, help="the last N (default 100)")
     parser.add_argument("--who", metavar="NAME", help="only what this person did")
@@ -197,7 +202,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     add("--host-key", metavar="FILE", help="(default one of its own, made at the first start)")
     add("--rotate-host-key", action="store_true", help="make a new one")
     add(
-        "--web", metavar="ADDRESS:PORT", nargs="?", type=address, const=address(WEB),
+        "--web", metavar="ADDRESS:PORT", nargs="?", type=address, const=(),
         help=f"in a browser too (default {WEB})",
     )  # fmt: skip
     add("--demo", metavar="N", nargs="?", type=count, const=DEMO_SIZE, help=DEMO_HELP)
@@ -258,6 +263,11 @@ VERBS: dict[str, Verb] = {
     "serve": Verb(
         "serve the panel and the verbs over SSH", SERVE, _serve, "vmtui serve --listen 127.0.0.1:2222", "host"
     ),
+    "approvals": Verb(
+        "list what waits for a second person", "approvals:ls", json, "vmtui approvals", "approve"
+    ),
+    "approve": Verb("agree to what another asks for", "approvals:answer", _answer, "vmtui approve 12", "approve"),
+    "deny": Verb("refuse it", "approvals:answer", _answer, "vmtui deny 12", "approve"),
     "audit ls": Verb("list what was done over SSH", "audit:ls", _audit_ls, "vmtui audit ls --who anna", "audit"),
     "audit verify": Verb(
         "say whether the audit log is whole", "audit:verify", _audit_verify, "vmtui audit verify", "audit"

@@ -124,7 +124,8 @@ class Talk:
         (ref, action), said = max(self._active.items(), key=lambda item: bool(item[1]))
         more = f" (and {len(self._active) - 1} more)" if len(self._active) > 1 else ""
         message = f": {said}" if said else ""
-        self._screen.live(f"[{self._done + 1}/{self._steps}] {action} {ref.short}{message}{more}")
+        count = f"[{self._done + 1}/{self._steps}] " if self._steps else ""
+        self._screen.live(f"{count}{action} {ref.short}{message}{more}")
 
     def _diagnostic(self, event: Diagnostic) -> None:
         where = f"{event.where}: " if event.where else ""

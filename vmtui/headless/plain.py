@@ -127,7 +127,7 @@ class Plain:
     async def ls(self, _name: str, words: Sequence[str]) -> None:
         wanted = query.parse(words[0] if words else "")
         statuses = await self._workspace.scan()
-        labels = {ref: row.desired.spec.labels for ref, row in self._workspace.store.everything().items()}
+        labels = {ref: row.desired.spec.labels for ref, row in self._workspace.everything().items()}
         shown = matching(wanted, statuses, labels)
         for status in shown:
             self._say(sentences.of(status, time.time()))

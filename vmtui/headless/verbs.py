@@ -59,7 +59,7 @@ def ls(args: argparse.Namespace) -> int:
         def wanted(ref: Ref) -> bool:
             return args.profile_name in (None, ref.profile) and args.kind in (None, ref.kind)
 
-        rows = workspace.store.everything()
+        rows = workspace.everything()
         if args.plain and not args.query:
             for ref in sorted(filter(wanted, rows)):
                 here.screen.data(str(ref))
