@@ -170,18 +170,17 @@ class Workspace(Reading):
         """What of a plan this person may carry out: only that is tried on the host."""
         if self.authority.is_owner:
             return plan
+        rows = self.store.of_profile(plan.profile)
         changes = []
         for change in plan.changes:
             alone = msgspec.structs.replace(plan, changes=(change,))
-            if all(self.authority.may(verb, target) for verb, target in self._rights(alone, plan)):
+            if all(self.authority.may(*right) for right in rights.of_plan(alone, rows, self._name, plan)):
                 changes.append(change)
         return msgspec.structs.replace(plan, changes=tuple(changes))
 
-    def _rights(self, plan: Plan, whole: Plan | None = None) -> list[tuple[Verb, Target]]:
-        """What a plan takes; as a part of a `whole` one, which makes what it uses."""
-        person = self.authority.person
-        rows = self.store.of_profile(plan.profile)
-        return list(rights.of_plan(plan, rows, "" if person is None else person.name, whole))
+    @property
+    def _name(self) -> str:
+        return "" if self.authority.person is None else self.authority.person.name
 
     def _named(self, profile: str, texts: Sequence[str], known: Collection[Ref]) -> set[Ref]:
         found = set()
@@ -265,7 +264,7 @@ class Workspace(Reading):
         if any(change.ref.profile != plan.profile for change in plan.changes):
             raise self.authority.denied("change", tuple(change.ref for change in plan.changes))
         self._refuse_taken(change.ref for change in plan.changes if change.ref in rows)
-        needed = self._rights(plan)
+        needed = list(rights.of_plan(plan, rows, self._name))
         for verb, target in needed:
             self.authority.require(verb, target)
         reaches = self._refuse_reaching(plan)
