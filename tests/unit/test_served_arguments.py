@@ -116,14 +116,27 @@ def test_the_panel_and_the_list() -> None:
 
 
 @pytest.mark.parametrize("role", [BUILTIN["viewer"], BUILTIN["admin"]])
-def test_help_is_that_of_the_session(role: Role, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("argv", [["--help"], ["help"]])
+def test_help_is_that_of_the_session(role: Role, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse(["--help"], acting(role))
+        parse(argv, acting(role))
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert "ssh HOST VERB" in shown
+    assert "ssh HOST help VERB" in shown
     assert "--profile" not in shown
     assert "--demo" not in shown
+
+
+def test_help_of_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["help", "ls"], ["help", "recordings", "play"], ["help", "recordings"]):
+        with pytest.raises(SystemExit) as ended:
+            parse(argv, acting(BUILTIN["admin"]))
+        assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "usage: vmtui ls" in shown
+    assert "usage: vmtui recordings play" in shown
+    with pytest.raises(Denied):
+        parse(["help", "stop"], acting(BUILTIN["viewer"]))
 
 
 def test_a_word_that_is_no_verb_is_not_answered_with_one_that_is_lacking(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import vmtui
@@ -43,16 +43,19 @@ EXAMPLES = """examples:
   vmtui --profile ci.toml --json          one JSON record a line on stdout: vmtui schema events"""
 EXAMPLES_OVER_SSH = """examples:
   ssh HOST                                the panel
+  ssh -t HOST vmtui --read-only           its options come after a word, or ssh takes them for its own
   ssh HOST ls kind:vm --json              a verb; its exit code is that of ssh
   ssh HOST plan < dev.toml                a profile comes through stdin
   ssh -t HOST console guest               what needs a terminal asks for one"""
-# Run by the console itself, in no session of its own: named here for the help alone.
+# Of these help is no verb of its own, and the rest is run by the console itself: named here for the help alone.
 OF_THE_CONSOLE = {
+    "help [VERB]": ("tell more of a verb", ""),
     "whoami": ("say who you are here, and what you may do", ""),
     "sessions": ("list the sessions that are open", "sessions"),
     "observe ID": ("look at one; ctrl+] leaves it", "observe"),
     "drive ID": ("type in it too", "drive"),
 }
+HELP = "help"  # in front rather than --help behind, which ssh would take for its own where nothing stands between
 PANEL = "panel"  # in place of MODULE:FUNCTION: no part of this package
 NEED_A_PROFILE = ("purge", "only", "recreate", "timeout", "trace")
 
@@ -62,6 +65,8 @@ def parse(argv: Sequence[str], authority: Authority | None = None) -> tuple[str,
 
     With an authority it is a session that is served to somebody: what they lack is not in the help, and raises Denied.
     """
+    if argv and argv[0] == HELP:
+        argv = [*argv[1:], "--help"]
     if argv and (name := _verb(argv)) in VERBS:
         if authority is not None and not _offered(VERBS[name], authority):
             raise authority.denied(VERBS[name].needs[0], to=name if " " not in name else f"use {name}")
@@ -207,8 +212,8 @@ def served_parser(authority: Authority) -> Parser:
         for name, (about, needed) in OF_THE_CONSOLE.items()
         if not needed or authority.anywhere(policy.Verb(needed))
     ]
-    parser = _program("ssh HOST VERB --help", verbs, EXAMPLES_OVER_SSH)
-    parser.usage = "ssh HOST [--read-only] [--plain] [--json] | ssh HOST VERB …"
+    parser = _program("ssh HOST help VERB", verbs, EXAMPLES_OVER_SSH)
+    parser.usage = "ssh HOST [vmtui [--read-only] [--plain] [--json]] | ssh HOST VERB …"
     _panel_options(parser, "the panel")
     json(parser, "without a verb: the list of resources as JSON")
     return parser
@@ -280,10 +285,10 @@ def call(where: str, args: argparse.Namespace) -> int:
     return code
 
 
-def main_in_session(argv: Sequence[str], panel: Callable[[argparse.Namespace], int] | None = None) -> int:
-    """The same in a process that acts for somebody else: the exit code, whatever happens but SystemExit.
+def main_in_session(argv: Sequence[str]) -> int:
+    """The same in a process that acts for somebody else, with a list in the panel's place: the exit code.
 
-    `panel` opens it; without one, as where there is no terminal, its place has the list.
+    Raises SystemExit for wrong use and --help.
     """
     import os
     import sys
@@ -293,8 +298,7 @@ def main_in_session(argv: Sequence[str], panel: Callable[[argparse.Namespace], i
     from vmtui.host.faults import Fault
 
     try:
-        where, args = parse(argv, authority.current())
-        return panel(args) if where == PANEL and panel is not None else call(where, args)
+        return call(*parse(argv, authority.current()))
     except Fault as fault:
         hint = remote.hint_for(authority.current(), fault.hint)
         hint = f"\nhint: {text.clean(hint)}" if hint else ""
