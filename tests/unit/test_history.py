@@ -62,8 +62,10 @@ def test_an_old_database_is_upgraded_without_loss(old: Path) -> None:
     fresh = sqlite3.connect(":memory:")
     Store(old.with_name("fresh.db")).close()
     fresh = sqlite3.connect(old.with_name("fresh.db"))
-    columns = [[row[1:4] for row in each.execute("pragma table_info(event)")] for each in (db, fresh)]
-    assert columns[0] == columns[1]
+    for table in ("event", "resource", "approval", "profile", "journal"):
+        columns = [[row[1:4] for row in each.execute(f"pragma table_info({table})")] for each in (db, fresh)]
+        assert columns[0] == columns[1]
+        assert columns[0]
     db.close()
     fresh.close()
 
