@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from vmtui.core.backend import Probe
 from vmtui.core.errors import Denied
 from vmtui.core.policy import BUILTIN, Allow, Person, Role
+from vmtui.core.resource import Kind, Problem
 from vmtui.engine.authority import OWNER, Authority
 from vmtui.headless import arguments, exit_codes, remote
 from vmtui.headless.arguments import PANEL, parse, served_parser
@@ -185,6 +187,14 @@ def test_hints_are_for_who_reads_them(given: str, viewer: str, admin: str | None
     assert remote.hint_for(acting(BUILTIN["viewer"]), given) == viewer
     if admin is not None:
         assert remote.hint_for(acting(BUILTIN["admin"]), given) == admin
+
+
+def test_problems_are_told_with_hints_for_who_reads_them() -> None:
+    problems = (Problem(code="x", message="it is gone", hint="sudo vmtui doctor"),)
+    probe = Probe(backend="tap", kind=Kind.NETWORK, usable=False, summary="no", problems=problems)
+    assert remote.told(OWNER, [probe]) == [probe]
+    (shown,) = remote.told(acting(BUILTIN["viewer"]), [probe])
+    assert [problem.hint for problem in shown.problems] == [remote.TELL]
 
 
 @pytest.mark.parametrize(

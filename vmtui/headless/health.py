@@ -7,12 +7,14 @@ import argparse
 import msgspec
 
 from vmtui.core.backend import Probe, roles
+from vmtui.core.policy import changes_nothing
 from vmtui.core.resource import Kind
 from vmtui.engine import registry
 from vmtui.engine.workspace import Workspace
 from vmtui.headless import session, tables, text
 from vmtui.headless.exit_codes import ExitCode
 from vmtui.headless.output import document
+from vmtui.headless.remote import told
 from vmtui.headless.session import Session
 
 
@@ -32,6 +34,9 @@ def doctor(args: argparse.Namespace) -> int:
         here.screen.live("trying every backend")
         probes = sorted(await workspace.probe(), key=lambda probe: (list(Kind).index(probe.kind), probe.backend))
         here.screen.live("")
+        probes = told(here.authority, probes)
+        if here.authority.role is not None and changes_nothing(here.authority.role):
+            here.screen.say("this session may only look: what it cannot try may work on the host all the same")
         lacking = lacking_kinds(probes)
         if here.json:
             document(here.screen, probes)

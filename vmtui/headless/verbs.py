@@ -22,6 +22,7 @@ from vmtui.engine.workspace import Workspace
 from vmtui.headless import diff, exit_codes, session, tables, text
 from vmtui.headless.exit_codes import ExitCode, Usage
 from vmtui.headless.output import document
+from vmtui.headless.remote import told
 from vmtui.headless.session import Failed, Session
 from vmtui.host.paths import Paths
 
@@ -67,6 +68,7 @@ def ls(args: argparse.Namespace) -> int:
         statuses = await workspace.scan({Kind(args.kind)} if args.kind else None)
         among = (status for status in statuses if wanted(status.ref))
         shown = matching(args.query, among, {ref: row.desired.spec.labels for ref, row in rows.items()})
+        shown = told(here.authority, shown)
         if args.plain:
             for status in shown:
                 here.screen.data(str(status.ref))
@@ -98,7 +100,8 @@ def matching(query: Query, statuses: Iterable[Status], labels: Mapping[Ref, Mapp
 def inspect(args: argparse.Namespace) -> int:
     async def command(here: Session, workspace: Workspace) -> int:
         ref = await find(workspace, args.ref)
-        status, desired = await workspace.inspect(ref), workspace.applied(ref)
+        (status,) = told(here.authority, [await workspace.inspect(ref)])
+        desired = workspace.applied(ref)
         exits = tuple(await workspace.exits(ref)) if args.exits else None
         if here.json:
             asked = msgspec.UNSET if exits is None else exits
