@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmtui.core.backend import Desired
-from vmtui.core.errors import Fault
+from vmtui.core.errors import Denied, Fault
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.lifecycle import Action, allowed, refusal
 from vmtui.core.policy import Verb
@@ -20,6 +21,7 @@ from vmtui.tui.screens.dialogs import Confirm, TypeName
 if TYPE_CHECKING:
     from vmtui.tui.app import Panel
 
+T = TypeVar("T")
 REVERSE = {
     Action.START: Action.STOP,
     Action.STOP: Action.START,
@@ -49,6 +51,8 @@ class Job:
     title: str
     parts: list[Part]
     ended: bool = False
+    waits: str = ""  # for a second person, as the engine says it
+    asking: asyncio.Task[Any] | None = None  # what waits for that person, and ends when it is cancelled
 
     @property
     def failures(self) -> list[Part]:
@@ -137,7 +141,8 @@ class Acts:
         job = Job(f"{action} {refs[0].short if len(refs) == 1 else f'{len(refs)} resources'}", [Part(r) for r in refs])
         self.jobs.append(job)
         self._changed()
-        faults = await self._together(action, job)
+        refused = await self._consent(action, job)
+        faults = await self._together(action, job) if refused is None else [refused]
         job.ended = True
         self._panel.feed.touch(refs)
         done = [part.ref for part in job.parts if part.state == "done"]
@@ -152,6 +157,71 @@ class Acts:
         if not job.failures:
             self._panel.set_timer(SHOWN_AFTER_S, lambda: self.dismiss(job))
 
+    async def _consent(self, action: Action, job: Job) -> Fault | None:
+        """Wait for a second person where the role asks for one; why there is none to be had."""
+        workspace, emit = self._panel.workspace, self.hears(job)
+        try:
+            for purge in (False, True):
+                refs = [part.ref for part in job.parts if _purges(action, part.ref) is purge]
+                if refs:
+                    await self.asking(job, workspace.consent(Verb(action), refs, purge=purge, emit=emit))
+        except Exception as error:
+            return self._failed(job, error)
+        return None
+
+    def hears(self, job: Job) -> Callable[[Event], None]:
+        """For what the engine says while a second person is waited for."""
+
+        def emit(event: Event) -> None:
+            if isinstance(event, StepProgressed):
+                job.waits = event.message
+                self._changed()
+
+        return emit
+
+    async def asking(self, job: Job, wait: Coroutine[Any, Any, T]) -> T:
+        """Wait for what may wait for a second person. Raises Denied if that is withdrawn meanwhile."""
+        asking: asyncio.Task[T] = asyncio.create_task(wait)
+        job.asking = asking
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            mine = asyncio.current_task()
+            if mine is not None and mine.cancelling():
+                raise
+            raise Denied(f"{job.title}: you have withdrawn it") from None
+        finally:
+            job.asking, job.waits = None, ""
+            self._changed()
+
+    @contextlib.contextmanager
+    def shown(self, job: Job) -> Iterator[Job]:
+        """A job that is seen as long as it goes on."""
+        self.jobs.append(job)
+        self._changed()
+        try:
+            yield job
+        finally:
+            job.ended = True
+            self.dismiss(job)
+
+    @property
+    def waiting(self) -> list[Job]:
+        """Those that wait for a second person."""
+        return [job for job in self.jobs if job.waits]
+
+    def withdraw(self) -> None:
+        """Ask nobody any more."""
+        for job in self.waiting:
+            if job.asking is not None:
+                job.asking.cancel()
+
+    def _failed(self, job: Job, error: Exception) -> Fault:
+        fault = self._told(error)
+        for part in job.parts:
+            part.state, part.message = "failed", str(fault)
+        return fault
+
     async def _together(self, action: Action, job: Job) -> list[Fault]:
         """All parts under one hold of the workspace's lock; what is deleted after those that may use it."""
         first = [part for part in job.parts if part.ref.kind.runs or action is not Action.DELETE]
@@ -161,10 +231,7 @@ class Acts:
                 for parts in (first, [part for part in job.parts if part not in first]):
                     faults += await asyncio.gather(*(self._one(action, part) for part in parts))
         except (Fault, OSError) as error:  # the lock cannot be had
-            fault = self._told(error)
-            for part in job.parts:
-                part.state, part.message = "failed", str(fault)
-            return [fault]
+            return [self._failed(job, error)]
         return [fault for fault in faults if fault is not None]
 
     async def _one(self, action: Action, part: Part) -> Fault | None:
@@ -179,8 +246,7 @@ class Acts:
             self._changed()
             try:
                 before = workspace.applied(part.ref)
-                purge = action is Action.DELETE and part.ref.kind is Kind.DISK
-                await workspace.carry_out(part.ref, action, emit=emit, purge=purge)
+                await workspace.carry_out(part.ref, action, emit=emit, purge=_purges(action, part.ref))
             except Exception as error:
                 fault = self._told(error)
                 part.state, part.message = "failed", str(fault)
@@ -245,9 +311,13 @@ class Acts:
 
 
 def needed(action: Action, ref: Ref) -> tuple[Verb, ...]:
-    """What must be permitted for it: of a disk nothing is deleted but its data."""
-    purges = action is Action.DELETE and ref.kind is Kind.DISK
-    return (Verb(action), Verb.PURGE) if purges else (Verb(action),)
+    """What must be permitted for it."""
+    return (Verb(action), Verb.PURGE) if _purges(action, ref) else (Verb(action),)
+
+
+def _purges(action: Action, ref: Ref) -> bool:
+    """Of a disk nothing is deleted but its data."""
+    return action is Action.DELETE and ref.kind is Kind.DISK
 
 
 def _loss(status: Status) -> str:

@@ -128,7 +128,7 @@ class Panel(TypeAhead, Look, Served, OnTerminal):
         self.begin_served(served_fd)
         self._workspace = workspace
         self._opener = opener
-        authority = current() if workspace is None or not hasattr(workspace, "authority") else workspace.authority
+        authority = current() if workspace is None else workspace.authority
         self.rights = rights or Rights(authority, read_only=read_only)
         self.suspends = self.rights.local
         self.demo = demo
@@ -185,9 +185,7 @@ class Panel(TypeAhead, Look, Served, OnTerminal):
 
     def may(self, verb: Verb, ref: Ref) -> bool:
         """Whether who sits here may do this to one resource: what is not permitted is not offered."""
-        return self.rights.authority.anywhere(verb) and (
-            not hasattr(self.workspace, "may") or self.workspace.may(verb, ref)
-        )
+        return self.rights.authority.anywhere(verb) and self.workspace.may(verb, ref)
 
     def why_not(self, verb: Verb, ref: Ref) -> str | None:
         """Why not, in words, or None."""
@@ -329,16 +327,20 @@ class Panel(TypeAhead, Look, Served, OnTerminal):
 
     @work(group="open", exit_on_error=False)
     async def _open_session(self, ref: Ref, argv: tuple[str, ...]) -> None:
+        from vmtui.tui.acts import Job, Part
         from vmtui.tui.console import session
 
-        size = self.size
+        size, job = self.size, Job(f"{'shell in' if argv else 'console of'} {ref.short}", [Part(ref)])
+        emit = self.acts.hears(job)
+        if argv:
+            opening = session.open_exec(
+                self.sessions, self.workspace, ref, argv, rows=size.height - 3, columns=size.width, emit=emit
+            )
+        else:
+            opening = session.open_console(self.sessions, self.workspace, ref, emit=emit)
         try:
-            if argv:
-                opened = await session.open_exec(
-                    self.sessions, self.workspace, ref, argv, rows=size.height - 3, columns=size.width
-                )
-            else:
-                opened = await session.open_console(self.sessions, self.workspace, ref)
+            with self.acts.shown(job):
+                opened = await self.acts.asking(job, opening)
         except (Fault, OSError) as error:
             self.fail(error, f"{'shell in' if argv else 'console of'} {ref}")
             return
@@ -505,6 +507,10 @@ class Panel(TypeAhead, Look, Served, OnTerminal):
         gc.freeze()
         gc.enable()
         self.run_worker(self.feed.run(), group="feed", exit_on_error=False)
+        if self.rights.has(rights.of(Verb.APPROVE)):
+            from vmtui.tui.asked import hear
+
+            self.run_worker(hear(self), group="asked", exit_on_error=False)
         if isinstance(self.screen, PanelScreen):
             self.screen.shown()
         await asyncio.sleep(0)
@@ -562,8 +568,6 @@ def _panel(rights: Rights, *, demo: int | None, served_fd: int | None) -> Panel:
             return await open_demo(paths, demo, by=by)
         from vmtui.engine.workspace import Workspace
 
-        if not hasattr(Workspace, "may"):
-            return await Workspace.open(paths, by=by)
-        return await Workspace.open(paths, by=by, authority=rights.authority)
+        return await Workspace.open(paths, by=by, authority=rights.engines)
 
     return Panel(opener=opener, rights=rights, demo=demo is not None, served_fd=served_fd)

@@ -15,7 +15,7 @@ from textual.driver import Driver
 
 DEBUG = "VMTUI_DEBUG"  # set: defects are shown with their traceback
 ENDS = (signal.SIGTERM, signal.SIGHUP)
-STUCK_S = 5  # a panel that waits for a terminal which takes nothing does not hear that it is to end
+STUCK_S = 8  # for what is closed at the end; a terminal that takes nothing would be waited for without end
 
 
 class OnTerminal(App[None]):
@@ -46,7 +46,12 @@ class OnTerminal(App[None]):
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         """Not by way of the loop alone, which may stand still before a terminal that takes nothing."""
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+        def give_up(*_: object) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+        signal.signal(signal.SIGALRM, give_up)
         signal.alarm(STUCK_S)
         self._alarmed = True
         assert self._hears is not None
@@ -58,17 +63,18 @@ class OnTerminal(App[None]):
         self._end_by(signal.SIGHUP)
 
     def _end_by(self, number: signal.Signals) -> None:
-        if self._alarmed:
-            signal.alarm(0)
-            self._alarmed = False
         if self.ended_by is None:
             self.ended_by = number
             self.run_worker(self._end(), group="end", exit_on_error=False)
 
     async def _end(self) -> None:
         try:
+            if self._alarmed:
+                signal.alarm(0)
             await self.break_off()
         finally:
+            if self._alarmed:
+                signal.alarm(STUCK_S)
             self.exit()
 
     async def break_off(self) -> None:

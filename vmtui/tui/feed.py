@@ -131,7 +131,7 @@ class Feed:
         item = self.model.items.get(ref)
         if item is None or not ref.kind.runs:
             return False
-        if hasattr(self._workspace, "may") and not self._workspace.may(Verb.STATS, ref):
+        if not self._workspace.may(Verb.STATS, ref):
             return False
         return Action.STATS in allowed(item.status.phase, self._workspace.roles(ref.kind, item.status.backend))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 from textual.binding import Binding
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 
 from vmtui.tui import themes
 from vmtui.tui.palette import Palette, palette_of
@@ -23,6 +23,9 @@ class Look(App[None]):
     def wear(self, choice: TerminalChoice, settings: Settings | None) -> None:
         """What fits the terminal, and the settings; None: they are read from their file when they are needed."""
         self._choice = choice
+        if not choice.colours and not self.no_color:  # Textual asks NO_COLOR alone
+            self.no_color = True
+            self._filters.append(NoColor())
         self._settings = settings
         self.look_problems: list[str] = []
         self._palettes: dict[tuple[str, bool], Palette] = {}

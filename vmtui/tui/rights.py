@@ -12,6 +12,7 @@ from vmtui.core.policy import LOOKING, Allow, Person, Role, Verb
 from vmtui.engine.authority import WHOAMI, Authority
 
 READ_ONLY = "the panel is read-only: start vmtui without --read-only to act"
+WEB = "web"  # how the origin of a person begins who came by a browser
 NOT_HERE = "not over a connection: it is for who sits at the host"
 
 
@@ -56,12 +57,17 @@ def need_of(node: object, action: str, parameters: tuple[object, ...]) -> Need:
 
 
 class Rights:
-    """Of one panel. `authority` is its own, narrowed to looking if it is `read_only`; `local` if nobody is served."""
+    """Of one panel. `authority` is its own, narrowed to looking if it is `read_only`; `local` if nobody is served.
+
+    `engines` is the one that its workspace is opened with.
+    """
 
     def __init__(self, authority: Authority, *, read_only: bool = False) -> None:
         self.local = authority.is_owner
         self.read_only = read_only
         self.authority = looking(authority) if read_only else authority
+        # Its own user looks at files of the host, too: of what acts on them the panel of theirs offers nothing.
+        self.engines = looking(authority, Verb.HOST) if read_only and self.local else self.authority
 
     def lacks(self, need: Need) -> str:
         """Why nothing that needs this can be offered, "" if it can."""
@@ -106,7 +112,9 @@ class Rights:
         from vmtui.host.person import acting
 
         person = self.authority.person
-        return acting("vmtui panel") if self.local or person is None else f"{person.name} over ssh"
+        if self.local or person is None:
+            return acting("vmtui panel")
+        return f"{person.name} over {'the web' if person.origin.startswith(WEB) else 'ssh'}"
 
     @property
     def by_resource(self) -> bool:
@@ -115,9 +123,9 @@ class Rights:
         return role is not None and not all(allow.whole for allow in role.allow)
 
 
-def looking(authority: Authority) -> Authority:
-    """The same, with what changes nothing alone."""
-    verbs = tuple(sorted(LOOKING))
+def looking(authority: Authority, *more: Verb) -> Authority:
+    """The same with what changes nothing alone, and with `more`."""
+    verbs = tuple(sorted({*LOOKING, *more}))
     role = authority.role
     if role is None or authority.person is None:
         from vmtui.host.person import user

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vmtui.core.backend import ExecRequest, Terminal
 from vmtui.core.errors import Fault, NotPermitted
+from vmtui.core.events import Event
 from vmtui.core.resource import Kind, Ref
 from vmtui.tui.console import pacing
 from vmtui.tui.console.bittty_engine import BitttyEngine
@@ -18,6 +19,7 @@ from vmtui.tui.console.engine import Engine
 from vmtui.tui.console.streams import ExecTerminal, how_it_ended
 
 if TYPE_CHECKING:
+    from vmtui.engine.operations import Emit
     from vmtui.engine.workspace import Workspace
 
 MOST_BACKLOG_BYTES = 64 << 10  # read ahead of what is interpreted
@@ -32,6 +34,10 @@ TERM = (("TERM", "xterm-256color"), ("COLORTERM", "truecolor"))
 AFRESH = b"\x18\x1b[?1049l\x1b[!p\x1b[?1;9;66;1000;1002;1003;1004;1005;1006;1015;2004;2026l\x1b[?7;25h\x1b[m\r\n"
 
 Connect = Callable[[Ref, int, int], Awaitable[Terminal]]
+
+
+def unheard(_: Event) -> None:
+    """For who does not say how long a second person is waited for."""
 
 
 class State(Enum):
@@ -241,25 +247,35 @@ class Sessions:
 
 
 async def open_console(
-    sessions: Sessions, workspace: Workspace, ref: Ref, *, rows: int = 24, columns: int = 80
+    sessions: Sessions, workspace: Workspace, ref: Ref, *, rows: int = 24, columns: int = 80, emit: Emit = unheard
 ) -> ConsoleSession:
-    """The session on the console of `ref`: the one there is, connected again if it has ended. Raises Fault, OSError."""
+    """The session on the console of `ref`: the one there is, connected again if it has ended. Raises Fault, OSError.
+
+    `emit` is told how long a second person is waited for, where the role asks for one.
+    """
 
     async def connect(ref: Ref, rows: int, columns: int) -> Terminal:  # noqa: ARG001
-        return await workspace.console(ref)
+        return await workspace.console(ref, emit=emit)
 
     what = SERIAL if ref.kind is Kind.VM else "console"
     return await _opened(sessions, ref, what, connect, rows, columns)
 
 
 async def open_exec(
-    sessions: Sessions, workspace: Workspace, ref: Ref, argv: Sequence[str], *, rows: int = 24, columns: int = 80
+    sessions: Sessions,
+    workspace: Workspace,
+    ref: Ref,
+    argv: Sequence[str],
+    *,
+    rows: int = 24,
+    columns: int = 80,
+    emit: Emit = unheard,
 ) -> ConsoleSession:
     """The session of a command in `ref` with a terminal: the one there is. Raises Fault, OSError."""
 
     async def connect(ref: Ref, rows: int, columns: int) -> Terminal:
         request = ExecRequest(argv=tuple(argv), environment=TERM, tty=True, rows=rows, columns=columns)
-        return ExecTerminal(await workspace.exec(ref, request))
+        return ExecTerminal(await workspace.exec(ref, request, emit=emit))
 
     if not argv:
         raise NotPermitted("there is no command to run", hint=f"vmtui exec -it {ref} -- sh")
@@ -275,7 +291,7 @@ async def _opened(sessions: Sessions, ref: Ref, what: str, connect: Connect, row
     sessions.add(session)  # before it is connected: who asks meanwhile gets the same one
     try:
         await session.connect()
-    except (Fault, OSError):
+    except (Fault, OSError, asyncio.CancelledError):
         if not known:  # else what it said last can be read all the same, and the banner offers to connect again
             await sessions.close(session)
             raise

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from vmtui.core.events import Event
+from vmtui.core.events import Event, StepProgressed, StepStarted
 from vmtui.core.resource import Ref
 from vmtui.core.specs import Spec
 from vmtui.engine.operations import Outcome
@@ -34,6 +34,8 @@ class Run:
         self.error: Exception | None = None
         self.cancelled = False
         self.ended = False
+        self.waits = ""  # for a second person, as the engine says it
+        self._started = False
         self._workspace = workspace
         self._specs = {ref: spec for ref, spec in specs.items() if ref in plan.needs}
         self._changed = changed
@@ -70,13 +72,24 @@ class Run:
             raise
 
     def _emit(self, event: Event) -> None:
+        self._hear(event)
         place = self.progress.take(event, time.monotonic())
         if place is not None:
             self._changed(place)
 
+    def _hear(self, event: Event) -> None:
+        """Before the first step there is nothing to be told but that a second person is waited for."""
+        self._started = self._started or isinstance(event, StepStarted)
+        waits = event.message if isinstance(event, StepProgressed) and not self._started else ""
+        if waits != self.waits:
+            self.waits = waits
+            self._changed(None)
+
     @property
     def standing(self) -> str:
         """Where it is, for the title line."""
+        if self.waits and not self.ended:
+            return f"{self.waits}; ctrl+c withdraws"
         done, total = self.progress.count("done"), len(self.progress.rows)
         if not self.ended:
             return f"{done} of {total} steps, {self.progress.count('running')} at once; ctrl+c stops and takes back"

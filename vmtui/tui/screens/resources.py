@@ -79,6 +79,7 @@ class ResourcesScreen(PanelScreen):
         Binding("ctrl+@,ctrl+space", "mark_range", "Mark range", id="resources-mark-range", show=False),
         Binding("asterisk", "mark_all", "Mark all", id="resources-mark-all", show=False),
         Binding("D", "demo", "Demo", id="resources-demo"),
+        Binding("ctrl+c", "withdraw", "Withdraw", id="resources-withdraw"),
         Binding("t", "toml", "TOML of the last act", id="resources-toml", show=False),
         Binding("W", "save_profile", "Save as profile", id="resources-save", show=False),
         Binding("o", "sort(1)", "Sort", id="resources-sort", show=False),
@@ -386,6 +387,8 @@ class ResourcesScreen(PanelScreen):
         """What shares a key. All else is asked of `offers`: a key that is not shown says why not."""
         if action == "act" and parameters[0] in ("pause", "resume"):
             return self._fits(Action.RESUME) is (parameters[0] == "resume")
+        if action == "withdraw":
+            return self.panel.ready and bool(self.panel.acts.waiting)
         if action in ("fold", "bring_up", "detail") and self.is_mounted:
             welcomes, heading = self.listing.welcomes, self.listing.heading() is not None
             return {"fold": heading, "bring_up": welcomes, "detail": not welcomes and not heading}[action]
@@ -458,6 +461,9 @@ class ResourcesScreen(PanelScreen):
     def action_demo(self) -> None:
         if self.listing.welcomes:
             self.panel.action_demo()
+
+    def action_withdraw(self) -> None:
+        self.panel.acts.withdraw()
 
     def action_undo(self) -> None:
         self.act_undo()

@@ -112,9 +112,7 @@ class Detail(LineView, can_focus=False):
             return
         workspace: Workspace = self.app.workspace  # type: ignore[attr-defined]
         try:
-            if (hasattr(workspace, "may") and not workspace.may(Verb.STATS, item.ref)) or not workspace.counts_exits(
-                item.ref, item.status.backend
-            ):
+            if not workspace.may(Verb.STATS, item.ref) or not workspace.counts_exits(item.ref, item.status.backend):
                 return
             counted = await workspace.exits(item.ref)
         except (Fault, sqlite3.Error):

@@ -52,7 +52,11 @@ class JobList(Widget):
         filled = BAR * job.done // max(1, len(job.parts))
         style = palette.bad if job.failures else palette.accent
         counts = f" {job.done}/{len(job.parts)}" + (f", {len(job.failures)} failed" if job.failures else "")
-        if all(part.state == "waiting" for part in job.parts):
+        if job.waits:
+            counts += f"  {plain(job.waits, 200)}; ctrl+c withdraws"
+        elif job.asking is not None:
+            counts = ""
+        elif all(part.state == "waiting" for part in job.parts):
             counts += "  waits until nothing else changes this workspace"
         elif job.ended and job.failures:
             counts += "  esc puts this away"
