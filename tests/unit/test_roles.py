@@ -90,6 +90,7 @@ def test_without_roles_there_are_the_built_in_ones(tmp_path: Path) -> None:
         ("[[role.a.allow]]\nverbs = ['view', 'host']\nown = true", 2,
          "role.a.allow[0].verbs[1]", "host is about no resource", "add another"),
         ("[[role.a.allow]]\nverbs = ['view']\nlabels = {a = 1}", 3, "role.a.allow[0].labels.a", "expected a text", ""),
+        ("[[role.a.allow]]\nverbs = ['stop']", 2, "role.a.allow[0].verbs", "not there for it", 'add "view"'),
         ("[role.a]\nallow = 3", 2, "role.a.allow", "expected a list", ""),
         ("[role.a", 1, "", "not TOML", ""),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtui.core.errors import ServeInvalid
-from vmtui.core.policy import APPROVABLE, BUILTIN, EVERY, WHOLE, Allow, Role, Verb
+from vmtui.core.policy import APPROVABLE, BUILTIN, EVERY, RESOURCE, WHOLE, Allow, Role, Verb, anywhere
 from vmtui.core.resource import NAME, NAME_RULE
 from vmtui.profile.tables import Key, TomlFile, among
 
@@ -51,6 +51,10 @@ def _faults(role: Role) -> Iterator[tuple[Key, str, str]]:
     for index, allow in enumerate(role.allow):
         for key, message, hint in _faults_of(allow):
             yield ("allow", index, *key), message, hint
+    blind = not anywhere(role, Verb.VIEW)
+    for index, allow in enumerate(role.allow):
+        if blind and any(allow.grants(verb) for verb in RESOURCE):
+            yield ("allow", index, "verbs"), "what the role may not view is not there for it", 'add "view"'
     for index, verb in enumerate(role.approval):
         if verb not in APPROVABLE:
             yield (
