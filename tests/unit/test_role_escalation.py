@@ -15,7 +15,7 @@ from vmtui.core.events import Event
 from vmtui.core.lifecycle import Action, Phase
 from vmtui.core.policy import BUILTIN, Allow, Role, Target, Verb
 from vmtui.core.resource import Kind, Ref
-from vmtui.core.specs import ContainerSpec, DiskSpec, NetworkSpec, SandboxSpec, Spec, VmSpec
+from vmtui.core.specs import ContainerSpec, DiskSpec, NetworkSpec, Ready, SandboxSpec, Spec, VmSpec
 from vmtui.core.units import Mount, Size
 from vmtui.engine.operations import Outcome
 from vmtui.engine.plan import Plan
@@ -237,6 +237,23 @@ async def test_no_disk_of_others_is_plugged_in(workspace: Workspace) -> None:
 async def test_no_network_of_others_is_joined(workspace: Workspace) -> None:
     vms = role(Allow(verbs=("*",), kinds=(Kind.VM,)), Allow(verbs=("view",)))
     await refused(workspace, acting(workspace, vms), BASE | {"vm/spy": vm()}, "may not connect dev/network/lab")
+
+
+async def test_no_volume_of_others_is_mounted(workspace: Workspace) -> None:
+    await apply(workspace, BASE | {"container/db": box(volumes=(Mount("pgdata", "/data"),))})
+    anna = acting(workspace, OWN)
+    spy: dict[str, Spec] = {"container/annas": box(volumes=(Mount("pgdata", "/loot", read_only=True),))}
+    await refused(workspace, anna, spy, "may not change dev/container/db")
+    await apply(anna, {"container/annas": box(volumes=(Mount("mine", "/data"),))})
+    await refused(workspace, anna, spy, "may not change dev/container/db")
+
+
+async def test_being_ready_runs_no_commands_in_what_others_made(workspace: Workspace) -> None:
+    for ready, lacking in ((Ready(exec=("cat", "/secret")), "exec"), (Ready(log="^password: a"), "logs")):
+        who = role(Allow(verbs=tuple(verb for verb in FREE if verb != lacking)))
+        changed = BASE | {"container/web": box(networks=("lab",), ready=ready)}
+        await refused(workspace, acting(workspace, who), changed, f"may not {lacking} dev/container/web")
+        await apply(acting(workspace, who), BASE | {f"container/no-{lacking}": box(ready=ready)})
 
 
 # What is told

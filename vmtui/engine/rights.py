@@ -54,6 +54,10 @@ def of_plan(plan: Plan, rows: Mapping[Ref, Applied], person: str, whole: Plan | 
             before = None if (row := rows.get(change.ref)) is None else row.desired.spec
             for ref in sorted(_used(change.ref, change.desired.spec) - _used(change.ref, before)):
                 yield USES.get(ref.kind, Verb.VIEW), target(ref)
+            shared = _volumes(change.desired.spec) - _volumes(before)
+            for ref, other in rows.items():
+                if ref != change.ref and shared & _volumes(other.desired.spec):
+                    yield Verb.CHANGE, target(ref)
 
 
 def _of_change(change: Change, row: Applied | None, plan: Plan, person: str) -> Iterator[Right]:
@@ -67,7 +71,7 @@ def _of_change(change: Change, row: Applied | None, plan: Plan, person: str) -> 
     if change.data_loss or (plan.purge and Verb.DELETE in verbs) or _shrinks(change):
         verbs.append(Verb.PURGE)
     if row is not None and want is not None and _rewrites(change, row, want):
-        verbs.append(Verb.CHANGE)
+        verbs += [Verb.CHANGE, *_asks_inside(row.desired.spec, want.spec)]
     for verb in verbs:
         yield from ((verb, target) for target in targets)
 
@@ -88,6 +92,20 @@ def _rewrites(change: Change, row: Applied, want: Desired[Any]) -> bool:
     if change.action == Action.RESIZE and isinstance(was, DiskSpec) and isinstance(want.spec, DiskSpec):
         was = msgspec.structs.replace(was, size=want.spec.size, shrink=want.spec.shrink)
     return was != want.spec or row.desired.backend != want.backend or _options(row.desired) != _options(want)
+
+
+def _asks_inside(before: Spec, after: Spec) -> Iterator[Verb]:
+    """What a new condition of being ready does in what was made by others: it runs commands, it tells of the log."""
+    if after.ready is not None and after.ready != before.ready:
+        if after.ready.exec is not None:
+            yield Verb.EXEC
+        if after.ready.log is not None:
+            yield Verb.LOGS
+
+
+def _volumes(spec: Spec | None) -> set[str]:
+    """The named volumes of a spec: the containers of a profile share those of one name."""
+    return {mount.source for mount in getattr(spec, "volumes", ()) if mount.is_volume}
 
 
 def _options(desired: Desired[Any]) -> Any:
