@@ -14,7 +14,7 @@ from vmtui.wire.lines import MAX_LINE_BYTES, WireError
 
 T = TypeVar("T")
 MAX_TEXT = 2000  # of a message in an audit record
-MAX_REFS = 256
+MAX_REFS, MAX_REF = 128, 256  # how many, and how long each
 
 
 class Watched(msgspec.Struct, frozen=True, tag="watched"):
@@ -55,11 +55,21 @@ ToServer = Audited
 def encode(message: ToSession | ToServer) -> bytes:
     """One line. What is too long of an audit record is cut. Raises WireError when a line would still be too long."""
     if isinstance(message, Audited):
-        message = msgspec.structs.replace(message, refs=message.refs[:MAX_REFS], message=message.message[:MAX_TEXT])
+        message = Audited(
+            verb=_fit(message.verb, MAX_REF),
+            refs=tuple(_fit(ref, MAX_REF) for ref in message.refs[:MAX_REFS]),
+            result=_fit(message.result, MAX_REF),
+            message=_fit(message.message, MAX_TEXT),
+        )
     line = msgspec.json.encode(message) + b"\n"
     if len(line) > MAX_LINE_BYTES:
         raise WireError(f"a message of {len(line)} bytes is longer than {MAX_LINE_BYTES}")
     return line
+
+
+def _fit(text: str, longest: int) -> str:
+    """Cut, and without the surrogates that bytes of a command line become."""
+    return text[:longest].encode("utf-8", "replace").decode()
 
 
 class Lines:
