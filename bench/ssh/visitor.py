@@ -17,6 +17,7 @@ from tests.support.ssh_keys import Key
 
 ROWS, COLUMNS = 40, 120
 WAIT_S = 120.0
+WINDOW_BYTES = 64 << 10  # what may be under way to a client that does not read
 
 
 class Visitor:
@@ -45,6 +46,7 @@ class Visitor:
             self._command,
             term_type="xterm-256color",
             term_size=(COLUMNS, ROWS),
+            window=WINDOW_BYTES,
             env={"COLORTERM": "truecolor", "LANG": "C.UTF-8"},
             encoding=None,
         )

@@ -20,12 +20,6 @@ def openssh(house: House) -> Client:
     return house.console.client("openssh")
 
 
-def test_a_stranger_is_refused_in_one_line(house: House, client: Client) -> None:
-    done = client.run(house.console.key(f"nobody-{client.name}"), "ls")
-    assert done.returncode != 0
-    assert done.stdout == b""
-
-
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_kinds_of_keys(house: House, client: Client, kind: str) -> None:
     key = house.console.key(f"{kind}-{client.name}", kind)
@@ -49,15 +43,12 @@ def test_a_restricted_key_has_no_terminal(house: House, openssh: Client) -> None
     key = house.console.person("restricted", "operator", "restrict")
     house.console.reload()
     with openssh.on_terminal(key) as terminal:
-        terminal.sees("dev/container/web")
-        terminal.end()
+        terminal.sees("PTY allocation request failed")
     assert b"\x1b[?1049h" not in terminal.raw
     assert openssh.run(key, "ls").returncode == 0
 
 
-@pytest.mark.parametrize(
-    "option", ['from="192.0.2.0/24"', 'from="!127.0.0.1,*"', 'expiry-time="20200101"', 'expiry-time="202001010000Z"']
-)
+@pytest.mark.parametrize("option", ['from="192.0.2.0/24,!127.0.0.1"', 'expiry-time="202001010000Z"'])
 def test_a_key_out_of_its_place_or_time(house: House, openssh: Client, option: str) -> None:
     name = f"out-{len(house.console.keys.read_text())}"
     key = house.console.person(name, "operator", option)
@@ -77,16 +68,14 @@ def test_certificates(house: House, openssh: Client) -> None:
     cases: list[tuple[tuple[str, ...], int, str]] = [
         (("-I", "good", "-n", "ops", "-V", "-1d:+1d"), 0, ""),
         (("-I", "expired", "-n", "ops", "-V", "20200101:20200102"), REFUSED, "expired"),
-        (("-I", "early", "-n", "ops", "-V", "20990101:20990102"), REFUSED, "not yet valid"),
         (("-I", "other", "-n", "other", "-V", "-1d:+1d"), REFUSED, "ops is wanted"),
-        (("-I", "host", "-h", "-n", "ops", "-V", "-1d:+1d"), REFUSED, "hosts"),
     ]
     for words, code, why in cases:
         certificate = authority.certify(person, *words)
         begin = len(house.console.said())
         done = openssh.run(person, "ls", more=("-o", f"CertificateFile={certificate}"))
         assert done.returncode == code, (words, done)
-        if why and words[1] != "host":  # OpenSSH does not offer one for hosts
+        if why:
             house.console.until(lambda begin=begin, why=why: why in house.console.said(begin), why)
 
 
