@@ -63,6 +63,10 @@ def test_bash(shells: Cli) -> None:
     assert bash(shells, "--profile d") == ["dev.toml"]
     assert bash(shells, "--profile dev.toml --only dev/c") == ["dev/container/web"]
     assert "reap" not in bash(shells, "''")
+    assert bash(shells, "apply d") == bash(shells, "plan d") == ["dev.toml"]
+    assert bash(shells, "apply dev.toml --only dev/c") == ["dev/container/web"]
+    assert bash(shells, "recordings p") == ["play"]
+    assert bash(shells, "audit --w") == ["--who"]
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed: apt-get install zsh")
