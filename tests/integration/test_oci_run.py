@@ -71,6 +71,16 @@ async def test_users_that_cannot_be(yard: Yard, user: str) -> None:
     assert not yard.context.runtime_dir(ref).exists()
 
 
+async def test_it_is_as_usual_under_a_narrow_umask(yard: Yard) -> None:
+    before = os.umask(0o077)
+    try:
+        script = "stat -c '%n %a' / /data /etc/hosts; cat /etc/resolv.conf >/dev/null && ls / >/dev/null && echo seen"
+        code, said = await yard.run(script, user="web", volumes=(Mount.parse("kept:/data"),))
+    finally:
+        os.umask(before)
+    assert (code, said.split("\n")[:4]) == (0, ["/ 755", "/data 755", "/etc/hosts 644", "seen"])
+
+
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 42", 42), ("kill -9 $$; sleep 5", 0)])
 async def test_exit_codes(yard: Yard, script: str, code: int) -> None:
     ref = await yard.up(script if "kill" not in script else "exec sleep 60")

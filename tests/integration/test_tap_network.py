@@ -55,6 +55,15 @@ async def test_all_of_a_network_comes_and_goes(lab: TapLab) -> None:
     assert snapshot() == before
 
 
+async def test_names_are_served_under_a_narrow_umask(lab: TapLab) -> None:
+    before = os.umask(0o077)
+    try:
+        await lab.network()
+        await lab.member("web")
+    finally:
+        os.umask(before)
+
+
 async def test_forwarding_stays_on_where_it_was_on(lab: TapLab) -> None:
     forwarding = Path("/proc/sys/net/ipv4/ip_forward")
     forwarding.write_text("1")

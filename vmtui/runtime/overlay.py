@@ -53,7 +53,10 @@ def mount_overlay(
 def make_writable(directory: Path) -> None:
     """The directories that a container's changes go to. Raises OSError."""
     for name in ("upper", "work"):
-        (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        made = directory / name
+        if not made.exists():
+            made.mkdir(mode=0o755, parents=True)
+            made.chmod(0o755)  # whatever the umask: it is the mode of the container's root
 
 
 def _own(directory: Path, id_base: int) -> None:

@@ -49,6 +49,7 @@ class Volumes:
             write_atomic(mark, self._mark(profile, name))
         with contextlib.suppress(FileExistsError):
             data.mkdir(mode=0o755)
+            data.chmod(0o755)  # whatever the umask: who uses it inside may be anybody
         return data
 
     async def remove(self, profile: str, name: str, *, with_data: bool) -> None:

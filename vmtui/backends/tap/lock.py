@@ -54,6 +54,7 @@ def _try() -> int | None:
     try:
         ROOT.mkdir(mode=0o711, exist_ok=True)
         fd = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.fchmod(fd, 0o711)  # whatever the umask: dnsmasq, which is not root, passes through it
     except FileNotFoundError:  # the one before us removed it in between
         return None
     except PermissionError:
