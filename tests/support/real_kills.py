@@ -66,8 +66,8 @@ def die_at(point: int, where: Path, about: str) -> None:
         return done
 
     class Counted(Store):
-        def __init__(self, path: Path, *, by: str = "") -> None:
-            super().__init__(path, by=by)
+        def __init__(self, path: Path, *, by: str = "", read_only: bool = False) -> None:
+            super().__init__(path, by=by, read_only=read_only)
             self._writes = "write"
             self._db = crash.ticking(self._db, lambda _=None: tick(self._writes))
             self._open: dict[int, str] = {}
