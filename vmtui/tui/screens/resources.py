@@ -380,6 +380,7 @@ class ResourcesScreen(PanelScreen):
         refs = list(self.listing.view.place)
         self.listing.mark(refs, on=not set(refs) <= self.listing.marked)
         self._say()
+        self.refresh_bindings()
 
     # Verbs
 
