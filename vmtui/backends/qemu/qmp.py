@@ -30,8 +30,12 @@ async def _session(socket: Path, timeout: float) -> AsyncIterator[Any]:
     logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
     client = QMPClient("vmtui")
     client.logger.setLevel(logging.CRITICAL)
+    path = socket.with_suffix(".lock")
     try:
-        lock = os.open(socket.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError:  # who may write nothing can still take it, once it is there
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise OperationFailed(f"qemu cannot be reached on {socket}: {error.strerror}") from None
     try:

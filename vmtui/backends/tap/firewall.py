@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vmtui.backends.tap import lock
@@ -20,6 +22,7 @@ from vmtui.core.errors import CommandFailed, OperationFailed
 from vmtui.core.units import Publish
 from vmtui.host.process import run
 
+CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 FAMILY, TABLE = "inet", "vmtui"
 # An empty chain that says that net.ipv4.ip_forward was 0 before us: it lives as long as the need for it.
 FORWARDING_WAS_OFF = "ip_forward_was_off"
@@ -235,6 +238,14 @@ async def _transact(told: Sequence[Expression], what: str) -> None:
     except CommandFailed as fault:
         hint = "vmtui doctor"
         raise OperationFailed(f"nft refuses the rules of {what}", hint=hint, details=fault.details) from fault
+
+
+def permitted() -> bool:
+    """Whether this process may see and set rules. proc_pid_status(5): the effective capabilities as a mask."""
+    for line in Path("/proc/thread-self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> CAP_NET_ADMIN & 1) and os.geteuid() == 0
+    return False
 
 
 async def read() -> Listing:

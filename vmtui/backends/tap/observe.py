@@ -22,12 +22,16 @@ MEND = "vmtui --profile FILE"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One look at the host, for all networks. `listing` is None if the rules cannot be read: `blind` says why."""
+    """One look at the host, for all networks. `listing` is None if the rules cannot be read: `blind` says why.
+
+    Who has no right to the network is `denied` them, which is nothing that is wrong with a network.
+    """
 
     links: dict[str, kernel.Link] = field(default_factory=kernel.links)
     addresses: dict[int, tuple[object, ...]] = field(default_factory=lambda: {**kernel.addresses()})
     listing: Listing | None = None
     blind: str = ""
+    denied: bool = False
 
 
 async def look() -> Host:
@@ -35,7 +39,7 @@ async def look() -> Host:
     try:
         return Host(listing=await firewall.read())
     except Fault as fault:
-        return Host(blind=str(fault))
+        return Host(blind=str(fault), denied=not firewall.permitted())
 
 
 def load(context: Context, ref: Ref, record: Record[NetworkSpec] | None) -> Network | None:
@@ -94,9 +98,9 @@ def _problems(network: Network, host: Host) -> Iterator[Problem]:
     elif not bridge_is_right(network, host):
         message = f"bridge {network.bridge} is down, or lacks its address {network.address} or its settings"
         yield Problem(code="bridge-changed", message=message, hint=MEND)
-    if host.listing is None:
+    if host.listing is None and not host.denied:
         yield Problem(code="rules-unknown", message=f"the rules cannot be read: {host.blind}", hint="vmtui doctor")
-    elif not firewall.intact(network.policy(), host.listing):
+    elif host.listing is not None and not firewall.intact(network.policy(), host.listing):
         message = f"rules of {network.bridge} in nft table {firewall.FAMILY} {firewall.TABLE} are lost or changed"
         yield Problem(code="rules-changed", message=message, hint=MEND)
     if not network.spec.internal and not sysctl.forwards():
@@ -114,6 +118,8 @@ def _facts(network: Network, host: Host) -> Iterator[tuple[str, str]]:
     yield "gateway", network.book.gateway
     yield "bridge", network.bridge
     yield "nat", "no" if network.spec.internal else "yes"
+    if host.denied:
+        yield "rules", "not for this session to see"
     if host.listing is not None and not network.spec.internal:
         yield "ip_forward", "turned on by vmtui" if host.listing.forwarding_was_off else "was on"
     if network.serves:

@@ -12,7 +12,6 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from vmtui.backends.tap import dnsmasq, firewall, sysctl
 from vmtui.backends.tap.firewall import Listing, Policy, Published
@@ -38,7 +37,6 @@ from vmtui.host.rtnetlink import (
 
 TIMEOUT_S = 10
 IN_TRIAL = ("unshare", "--net")
-CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,7 +54,7 @@ async def probe() -> Probe:
         facts.append(("dnsmasq_user", dnsmasq.account()[0]))
     except Fault as fault:
         problems.append(Problem(code="no-user", message=str(fault), hint="adduser --system dnsmasq"))
-    if not _may():
+    if not firewall.permitted():
         message = "no right to change the network (CAP_NET_ADMIN, and root for /run)"
         problems.append(Problem(code="no-privilege", message=message, hint="sudo vmtui doctor"))
     elif not problems:
@@ -74,14 +72,6 @@ async def probe() -> Probe:
 def _version(output: bytes) -> str:
     words = tail(output).splitlines()[0].split() if output else []
     return next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), "unknown")
-
-
-def _may() -> bool:
-    """proc_pid_status(5): the effective capabilities as a mask."""
-    for line in Path("/proc/thread-self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> CAP_NET_ADMIN & 1) and os.geteuid() == 0
-    return False
 
 
 def _try_all() -> list[Problem]:
