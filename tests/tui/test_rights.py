@@ -151,8 +151,8 @@ async def test_the_same_keys_change_much_for_who_may(workspace: Workspace, folde
     whole = Whole(workspace, folder)
     before = await whole.now()
     async with panel_of(workspace) as (app, pilot):
-        app.home.select(WEB)
-        for key in ("W", "x", "ctrl+d"):
+        for ref, key in ((DATA, "W"), (WEB, "x"), (WEB, "ctrl+d")):
+            app.home.select(ref)
             await pilot.press(key)
             await pilot.pause()
             await settle(pilot, app, app.home)
