@@ -20,6 +20,8 @@ from vmtui.core.policy import changes_nothing
 from vmtui.core.resource import Ref
 from vmtui.engine import authority
 from vmtui.engine.authority import Authority
+from vmtui.engine.store import DATABASE, Store, open_context
+from vmtui.host.paths import Paths
 from vmtui.ssh import walls
 from vmtui.ssh.spawn import NO_USER, Spawn
 from vmtui.walls import calls
@@ -116,15 +118,32 @@ def _run(message: Spawn) -> int:
     gc.enable()
     authority.assume(Authority(person=message.person, role=message.role, note=Notes().write))
     if changes_nothing(message.role):
+        if message.uid != NO_USER:
+            kept = _open_to_look()  # noqa: F841
         walls.enter()
+    if message.files:
+        from vmtui.ssh import sftp
+
+        return sftp.main()
     if message.panel:
-        return _panel()
+        return _panel(read_only=bool(message.argv))
     from vmtui.headless import arguments
 
     return arguments.main_in_session(message.argv)
 
 
-def _panel() -> int:
+def _open_to_look() -> Store:
+    """A reader of the database of another user's workspace. Only beside one can others be opened from within the walls.
+
+    For the server's own workspace the server is that one.
+    """
+    paths = Paths.from_environment()
+    open_context(paths)
+    with contextlib.closing(Store(paths.state / DATABASE)):
+        return Store(paths.state / DATABASE, read_only=True)
+
+
+def _panel(*, read_only: bool) -> int:
     from vmtui.headless import exit_codes
     from vmtui.host.faults import Fault
     from vmtui.tui import app
@@ -132,7 +151,7 @@ def _panel() -> int:
 
     gc.disable()  # until the panel is there: what is made now stays
     try:
-        app.run(served_fd=CONTROL_FD)
+        app.run(read_only=read_only, served_fd=CONTROL_FD)
     except Fault as fault:
         _say(f"error: {plain(str(fault))}\n" + (f"hint: {plain(fault.hint)}\n" if fault.hint else ""))
         return exit_codes.of(fault)

@@ -45,7 +45,7 @@ class Process(Session):
         self._outlet = outlet
         self._limits = limits
         self._audit = audit
-        self._panel = not request.argv and identity.has_screen(request)
+        self._panel = request.argv in ((), ("--read-only",)) and identity.has_screen(request)
         self._modes = Modes()
         self._shown: deque[bytes] = deque()
         self._shown_bytes = 0
@@ -72,7 +72,7 @@ class Process(Session):
             spawned = Spawn(
                 number=0, person=self.request.person, role=self.request.role, argv=self.request.argv,
                 environment=who.environment, terminal=self.request.size is not None, panel=self._panel,
-                uid=who.uid, gid=who.gid, groups=who.groups,
+                files=self.request.files, uid=who.uid, gid=who.gid, groups=who.groups,
             )  # fmt: skip
             self._fork = await forks.spawn(spawned, fds)
             undo.pop_all()

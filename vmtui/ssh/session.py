@@ -31,6 +31,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     size: tuple[int, int] | None = None
     via: Literal["ssh", "web"] = "ssh"
+    files: bool = False  # SFTP: `argv` is only how it is called then
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

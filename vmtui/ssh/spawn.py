@@ -27,6 +27,7 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     environment: dict[str, str]
     terminal: bool
     panel: bool
+    files: bool = False
     uid: int = NO_USER
     gid: int = NO_USER
     groups: tuple[int, ...] = ()
@@ -100,7 +101,7 @@ def send(sock: socket.socket, packet: bytes, fds: tuple[int, ...] = ()) -> None:
 def receive_asked(sock: socket.socket) -> tuple[ToForks, list[int]] | None:
     """For the fork server: the next message and its descriptors, which the caller owns; None when the server is gone.
 
-    Raises Unfit (its descriptors are closed then), OSError.
+    Without room for all descriptors it comes with none. Raises Unfit (they are closed then), OSError.
     """
     packet, ancillary, flags, _ = sock.recvmsg(MAX_PACKET_BYTES, socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize))
     fds = array.array("i")
@@ -110,12 +111,16 @@ def receive_asked(sock: socket.socket) -> tuple[ToForks, list[int]] | None:
     if not packet and not fds:
         return None
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & socket.MSG_TRUNC:
             raise Unfit("it is longer than allowed")
-        return _decoded(packet, _TO), list(fds)
+        message = _decoded(packet, _TO)
     except Unfit:
         close_all(fds)
         raise
+    if flags & socket.MSG_CTRUNC:
+        close_all(fds)
+        return message, []
+    return message, list(fds)
 
 
 def receive_told(sock: socket.socket) -> FromForks | None:

@@ -97,7 +97,7 @@ class Zygote:
 
     def _spawn(self, message: Spawn, fds: list[int]) -> None:
         if len(fds) != (2 if message.terminal else 4):
-            self._tell(Refused(message.number, f"{len(fds)} descriptors came with it"))
+            self._tell(Refused(message.number, f"{len(fds)} descriptors came to the fork server with it"))
             return
         try:
             pid = os.fork()
