@@ -23,7 +23,7 @@ from vmtui.ssh import configured, host_key
 from vmtui.ssh.configured import Configured, Files
 from vmtui.ssh.forks import ForkServer
 from vmtui.ssh.journal import RELOAD, SERVE, Journal, plain
-from vmtui.ssh.server import Server
+from vmtui.ssh.server import Server, bind
 from vmtui.ssh.session import Limits
 from vmtui.ssh.sessions import Sessions
 from vmtui.ssh.settings import Listen
@@ -107,6 +107,8 @@ class _Serving:
                 await self._open_demo(stack)
             paths = self._paths
             paths.make()
+            serve = self._found.serve
+            bound = [stack.enter_context(bind(*where)) for where in configured.listening(self._args, serve)]
             keys = host_key.open_or_make(self._found.host_key_path, float(self._found.serve.host_key_grace))
             open_context(paths)
             store = Store(paths.state / DATABASE)  # who only looks can open no database that nobody writes
@@ -115,7 +117,6 @@ class _Serving:
             stack.callback(self.journal.close)
             forks = await ForkServer.start(self.journal.say)
             stack.push_async_callback(forks.aclose)
-            serve = self._found.serve
             self.sessions = Sessions(
                 forks,
                 limits=Limits(sessions=serve.sessions, recording_bytes=int(serve.recording_size)),
@@ -125,12 +126,13 @@ class _Serving:
             stack.push_async_callback(self.sessions.aclose)
             self.server = Server(serve, self._found.gate, self.journal, self.sessions, recorded=serve.recordings)
             await self.server.use(keys)
-            bound = await self.server.listen(configured.listening(self._args, serve))
+            await self.server.listen(bound)
             stack.push_async_callback(self.server.aclose, "the server ends", grace_s=GRACE_S)
             if self._args.web is not None:
                 await self._open_web(stack)
-            self._greet(keys, bound)
-            self.journal.try_note(Person(name=person.user()), "", SERVE, (), "done", ", ".join(map(_where, bound)))
+            places: list[Listen] = [sock.getsockname()[:2] for sock in bound]
+            self._greet(keys, places)
+            self.journal.try_note(Person(name=person.user()), "", SERVE, (), "done", ", ".join(map(_where, places)))
             number = await self._wait()
             self.journal.say(f"ending: {number.name}, {_number(len(self.sessions.sessions), 'session')} open")
             self.journal.try_note(Person(name=person.user()), "", SERVE, (), "closed", number.name)

@@ -22,7 +22,7 @@ from vmtui.ssh.gate import Gate
 from vmtui.ssh.host_key import HostKeys
 from vmtui.ssh.journal import Journal
 from vmtui.ssh.session import Outlet, Request, Session
-from vmtui.ssh.settings import Listen, Serve
+from vmtui.ssh.settings import Serve
 from vmtui.ssh.throttle import Throttle, WaitingRoom
 from vmtui.ssh.visitor import Visitor
 from vmtui.ssh.web.logins import Still
@@ -93,13 +93,11 @@ class Server:
             keepalive_count_max=3,
         )
 
-    async def listen(self, addresses: Sequence[Listen]) -> list[Listen]:
-        """Where it listens then, with the ports that were free for 0. Raises as `bind`."""
+    async def listen(self, bound: Sequence[socket.socket]) -> None:
+        """Accept whoever comes to what `bind` made, which is the server's from here on."""
         loop = asyncio.get_running_loop()
-        bound = [bind(*address) for address in addresses]
         for sock in bound:
             self._listeners.append(await loop.create_server(self._arrives, sock=sock, backlog=BACKLOG))
-        return [sock.getsockname()[:2] for sock in bound]
 
     def _arrives(self) -> Connection:
         assert self._options is not None
