@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -88,7 +89,7 @@ def said(app: Panel, text: str) -> bool:
     return any(text in notice.text for notice in app.notices)
 
 
-def keys_of(screen: Screen[object]) -> list[str]:
+def keys_of(screen: Screen[Any]) -> list[str]:
     """Every key that is bound where one is, whether it does something now or not, but those that leave."""
     found = {
         key: binding.action
@@ -201,7 +202,7 @@ async def test_nothing_that_a_viewer_lacks_is_offered(workspace: Workspace) -> N
         await pilot.pause()
         assert "role viewer" in shown(app).splitlines()[0]
         assert "Logs" in footer(app)
-        lines = [entry for _, entries in groups(app.screen) for entry in entries]  # type: ignore[arg-type]
+        lines = [entry for _, entries in groups(app.screen) for entry in entries]
         for word in ACTS:
             assert word not in footer(app), word
             assert not [entry for entry in lines if entry.about == word], word
