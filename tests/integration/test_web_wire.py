@@ -82,7 +82,7 @@ async def test_every_answer_has_the_headers(it: Console, path: str) -> None:
     headers = (await it.get(path)).headers
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Server"] == "vmtui"
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy

@@ -11,7 +11,8 @@ from vmtui.core.policy import Person, Role
 HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # not "no-referrer": a form would then be sent with the origin null
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     # a guest's program may put text into the clipboard through its terminal, and may not read it from there

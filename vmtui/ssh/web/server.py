@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FIRST_REQUEST_S = 15.0  # also between two
 END_S = 2.0
 FOLDER = Path("ssh/web")
+NAME = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?")
 
 
 class Web:
@@ -52,6 +54,9 @@ class Web:
         Raises Fault: an address that cannot be had, one that others reach without TLS, a certificate that cannot be
         used, the packages of the extra "web" missing.
         """
+        for name in settings.names:
+            if len(name) > 253 or not NAME.fullmatch(name):
+                raise InvalidInput(f"{name!r} is not the name of a host", hint='names = ["console.example"]')
         if settings.tls is False and not address.loopback:
             hint = "leave tls out of [serve.web]: a certificate is made"
             raise InvalidInput(f"{address} is reached by others, and has no TLS", hint=hint)
@@ -103,7 +108,8 @@ class Web:
 
         settings = self._settings
         if bool(settings.certificate) != bool(settings.key):
-            raise InvalidInput("certificate and key of [serve.web] go together")
+            hint = 'certificate = "FILE" and key = "FILE"'
+            raise InvalidInput("certificate and key of [serve.web] go together", hint=hint)
         if settings.certificate:
             paths = (folder / Path(path).expanduser() for path in (settings.certificate, settings.key))
             found = certificate.own(*paths)

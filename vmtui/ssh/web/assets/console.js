@@ -29,6 +29,7 @@
       super(url);
       this.addEventListener("open", () => document.querySelector(".xterm-helper-textarea").focus());
       this.addEventListener("close", (event) => {
+        document.getElementById("terminal").inert = true; // else it would keep the keys from the rest of the page
         const lost = "The connection was lost, or the login has lapsed.";
         document.getElementById("reason").textContent = event.reason || lost;
       });
