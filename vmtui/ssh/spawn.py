@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from vmtui.core.policy import Person, Role
+from vmtui.core.specs import decode_unit, encode_unit
 
 T = TypeVar("T")
 MAX_PACKET_BYTES = 128 << 10  # within the default of net.core.wmem_max
@@ -73,7 +74,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
 
 ToForks = Spawn | Signal | HangUp
 FromForks = Ready | Spawned | Refused | Ended
-_TO: msgspec.json.Decoder[ToForks] = msgspec.json.Decoder(ToForks)
+_TO: msgspec.json.Decoder[ToForks] = msgspec.json.Decoder(ToForks, dec_hook=decode_unit)
 _FROM: msgspec.json.Decoder[FromForks] = msgspec.json.Decoder(FromForks)
 
 
@@ -84,7 +85,7 @@ class Unfit(Exception):
 def encode(message: ToForks | FromForks) -> bytes:
     """Raises Unfit."""
     try:
-        packet = msgspec.json.encode(message)
+        packet = msgspec.json.encode(message, enc_hook=encode_unit)  # a role has a duration
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise Unfit(f"it cannot be written as JSON: {error}") from None
     if len(packet) > MAX_PACKET_BYTES:

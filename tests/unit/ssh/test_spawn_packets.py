@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmtui.core.policy import BUILTIN, Person
+from vmtui.core.policy import BUILTIN, Allow, Person, Role, Verb
+from vmtui.core.units import Duration
 from vmtui.ssh import spawn
 from vmtui.ssh.spawn import HangUp, Signal, Spawn, Unfit
 from vmtui.wire import served
@@ -20,8 +21,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 def a_spawn(**other: object) -> Spawn:
-    given = {"argv": (), "environment": {}, "terminal": True, "panel": True, **other}
-    return Spawn(number=1, person=Person(name="ann"), role=BUILTIN["viewer"], **given)  # type: ignore[arg-type]
+    given = {"argv": (), "environment": {}, "terminal": True, "panel": True, "role": BUILTIN["viewer"], **other}
+    return Spawn(number=1, person=Person(name="ann"), **given)  # type: ignore[arg-type]
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -30,7 +31,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 @given(st.lists(TEXT, max_size=5), st.dictionaries(TEXT, TEXT, max_size=5))
 def test_what_is_asked_arrives_with_its_descriptors(argv: list[str], environment: dict[str, str]) -> None:
-    message = a_spawn(argv=tuple(argv), environment=environment)
+    role = Role(name="idle", allow=(Allow(verbs=("*",), labels={"a": "b"}),), approval=(Verb.STOP,), idle=Duration(0.5))
+    message = a_spawn(argv=tuple(argv), environment=environment, role=role)
     ours, theirs = pair()
     with ours, theirs, open(os.devnull) as null:
         spawn.send(ours, spawn.encode(message), (null.fileno(), null.fileno()))
