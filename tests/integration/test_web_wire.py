@@ -47,7 +47,7 @@ async def test_a_link_opens_once(it: Console) -> None:
     again = await it.get(link)
     assert (again.status, "Set-Cookie" in again.headers) == (403, False)
     assert "Ask for another" in await again.text()
-    assert [(line[0].name, line[2], line[4]) for line in it.lines] == [
+    assert [(line.who, line.verb, line.result) for line in it.lines] == [
         ("anna", "login", "done"),
         ("", "login", "denied"),
     ]
@@ -101,6 +101,19 @@ async def test_the_page_may_connect_to_its_own_terminal_alone(it: Console) -> No
     assert "recorded" in text
     assert "<script>" not in text
     assert "<style" not in text
+
+
+async def test_what_is_not_recorded_is_not_said_to_be(tmp_path: Path) -> None:
+    async with console(tmp_path, recorded=False) as it:
+        assert "recorded" not in await (await it.get(await it.log_in())).text()
+
+
+async def test_an_error_of_ours_is_told_to_who_runs_the_server(it: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmtui.ssh.web.page.CONSOLE", "no template")
+    answer = await it.get(await it.log_in())
+    assert answer.status == 500
+    assert "Traceback" not in await answer.text()
+    assert "internal error: AttributeError" in it.said.getvalue()
 
 
 async def test_a_name_is_text_on_the_page(it: Console) -> None:
@@ -192,7 +205,7 @@ async def test_a_page_of_another_origin_gets_no_terminal(it: Console, origin: st
     origin = {"A SCHEME": f"https://127.0.0.1:{port}", "A NAME": f"http://localhost:{port}"}.get(origin, origin)
     assert await refusal(it, page, origin=origin) == 403
     assert it.sessions.opened == []
-    assert it.lines[-1][4:] == ("denied", "a page of another origin")
+    assert (it.lines[-1].result, it.lines[-1].message) == ("denied", "a page of another origin")
 
 
 async def test_without_its_cookie_a_path_opens_nothing(it: Console) -> None:
@@ -301,7 +314,7 @@ async def test_logging_out_ends_the_sessions(it: Console) -> None:
     assert (await it.get(f"{page}leave", "POST", Origin=it.base)).status == 200
     assert await closed(socket) == (1000, "You have logged out.")
     assert (await it.get(page)).status == 401
-    assert (it.lines[-1][0].name, *it.lines[-1][2:5]) == ("anna", "logout", (), "done")
+    assert (it.lines[-1].who, it.lines[-1].verb, it.lines[-1].result) == ("anna", "logout", "done")
 
 
 async def test_a_role_that_is_taken_away_ends_what_it_opened(it: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,23 +12,32 @@ from yarl import URL
 
 from tests.support.web_sessions import Echoes
 from vmtui.core.policy import BUILTIN, Person, Role
+from vmtui.engine import audit
+from vmtui.engine.audit import Log, Record
+from vmtui.ssh.journal import Journal
+from vmtui.ssh.server import bind
 from vmtui.ssh.web.server import Web
 from vmtui.ssh.web.settings import Address, WebSettings
 
 ANNA = Person(name="anna", key="SHA256:anna", origin="192.0.2.7 port 40022")
-Line = tuple[Person, str, str, tuple[str, ...], str, str]
 
 
 class Console:
     """A server, what it wrote to the audit log, and a client whose cookies are those of one browser."""
 
-    def __init__(self, web: Web, sessions: Echoes, lines: list[Line], client: aiohttp.ClientSession) -> None:
+    def __init__(self, web: Web, sessions: Echoes, log: Path, said: io.StringIO, client: aiohttp.ClientSession) -> None:
         self.web = web
         self.sessions = sessions
-        self.lines = lines
+        self._log = log
+        self.said = said  # on stderr
         self.client = client
         self.roles: dict[str, Role | None] = dict(BUILTIN)
         self.base = f"{'https' if web.tls else 'http'}://127.0.0.1:{web.address.port}"
+
+    @property
+    def lines(self) -> list[Record]:
+        """The audit log."""
+        return list(audit.read(self._log))
 
     def link(self, person: Person = ANNA, role: str = "viewer") -> str:
         """The path and token of a link."""
@@ -53,23 +63,26 @@ class Console:
 
 @asynccontextmanager
 async def console(
-    state: Path, settings: WebSettings | None = None, *, host: str = "127.0.0.1"
+    state: Path, settings: WebSettings | None = None, *, host: str = "127.0.0.1", recorded: bool = True
 ) -> AsyncIterator[Console]:
-    sessions, lines = Echoes(), list[Line]()
+    sessions, said = Echoes(), io.StringIO()
     web = await Web.open(
         sessions,
         settings or WebSettings(),
         Address(host, 0),
+        bind(host, 0),
+        journal=Journal(log := Log(state / "audit.log"), out=said),
         state=state,
         folder=state,
-        audit=lambda *line: lines.append(line),
+        recorded=recorded,
     )
     try:
         # cookies of addresses, as browsers keep them
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
-            yield Console(web, sessions, lines, client)
+            yield Console(web, sessions, state / "audit.log", said, client)
     finally:
         await web.aclose()
+        log.close()
 
 
 async def heard(socket: aiohttp.ClientWebSocketResponse, text: str) -> str:

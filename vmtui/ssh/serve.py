@@ -8,6 +8,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from typing import Any
@@ -109,6 +110,7 @@ class _Serving:
             paths.make()
             serve = self._found.serve
             bound = [stack.enter_context(bind(*where)) for where in configured.listening(self._args, serve)]
+            web = self._bind_web(stack) if self._args.web is not None else None
             keys = host_key.open_or_make(self._found.host_key_path, float(self._found.serve.host_key_grace))
             open_context(paths)
             store = Store(paths.state / DATABASE)  # who only looks can open no database that nobody writes
@@ -128,8 +130,8 @@ class _Serving:
             await self.server.use(keys)
             await self.server.listen(bound)
             stack.push_async_callback(self.server.aclose, "the server ends", grace_s=GRACE_S)
-            if self._args.web is not None:
-                await self._open_web(stack)
+            if web is not None:
+                await self._open_web(*web, stack)
             places: list[Listen] = [sock.getsockname()[:2] for sock in bound]
             self._greet(keys, places)
             self.journal.try_note(Person(name=person.user()), "", SERVE, (), "done", ", ".join(map(_where, places)))
@@ -140,22 +142,26 @@ class _Serving:
                 loop.remove_signal_handler(late)
         return int(exit_codes.of_signal(number))
 
+    def _bind_web(self, stack: contextlib.AsyncExitStack) -> tuple[socket.socket, Address]:
+        address = Address.parse(_where(self._args.web) if self._args.web else self._found.serve.web.listen)
+        return stack.enter_context(bind(address.host, address.port)), address
+
     async def _open_demo(self, stack: contextlib.AsyncExitStack) -> None:
         opened = await demo.open_demo(self._paths, self._args.demo, by=person.acting("vmtui serve --demo"))
         stack.push_async_callback(opened.aclose)
         self._paths = opened.registry.context.paths
         os.environ.update(self._paths.environment())
 
-    async def _open_web(self, stack: contextlib.AsyncExitStack) -> None:
-        settings = self._found.serve.web
-        address = _where(self._args.web) if self._args.web else settings.listen
+    async def _open_web(self, listening: socket.socket, address: Address, stack: contextlib.AsyncExitStack) -> None:
         self._web = await Web.open(
             self.sessions,
-            settings,
-            Address.parse(address),
+            self._found.serve.web,
+            address,
+            listening,
+            journal=self.journal,
             state=self._paths.state,
             folder=self._files.config.parent,
-            audit=self.journal.try_note,
+            recorded=self._found.serve.recordings,
         )
         stack.push_async_callback(self._web.aclose)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._signalled.put_nowait, signal.SIGUSR1)

@@ -202,8 +202,7 @@ def bind(address: str, port: int) -> socket.socket:
 def _explained(error: OSError, address: str, port: int, where: str) -> Fault:
     why = sockets.obstacle(address, port, "tcp")
     if isinstance(error, PermissionError) and 0 < port < PRIVILEGED:
-        host = where.rpartition(":")[0]
-        hint = f"vmtui serve --listen {host}:2222, or sysctl net.ipv4.ip_unprivileged_port_start={port}"
+        hint = f"sysctl net.ipv4.ip_unprivileged_port_start={port}, or a port from {PRIVILEGED} on"
         return MissingCapability(f"port {port} is for root: cannot listen at {where}", hint=hint)
     if why is not None and "in use" in why:
         return Conflict(f"cannot listen at {where}: {why}", hint=sockets.look(port, "tcp"))

@@ -17,18 +17,22 @@ from cryptography.hazmat.primitives import hashes
 from tests.support.golden import ROOT
 from tests.support.web_console import console
 from tests.support.web_sessions import Echoes
-from vmtui.core.errors import Conflict, Fault, InvalidInput
+from vmtui.core.errors import Fault, InvalidInput
 from vmtui.core.policy import BUILTIN, Person
+from vmtui.ssh.journal import Journal
+from vmtui.ssh.server import bind
 from vmtui.ssh.web import assets, certificate
 from vmtui.ssh.web.server import Web
 from vmtui.ssh.web.settings import Address, WebSettings
 
 
-async def refused(folder: Path, settings: WebSettings, host: str = "127.0.0.1", port: int = 0) -> Fault:
+async def refused(folder: Path, settings: WebSettings, host: str = "127.0.0.1") -> Fault:
     """The error with which it does not begin."""
-    address = Address(host, port)
-    with pytest.raises(Fault) as fault:
-        await Web.open(Echoes(), settings, address, state=folder, folder=folder, audit=lambda *_: None)
+    with pytest.raises(Fault) as fault, bind("127.0.0.1", 0) as listening:
+        await Web.open(
+            Echoes(), settings, Address(host, 0), listening,
+            journal=Journal(None), state=folder, folder=folder, recorded=True,
+        )  # fmt: skip
     assert fault.value.hint
     return fault.value
 
@@ -52,18 +56,7 @@ async def test_for_other_hosts_a_certificate_is_made(tmp_path: Path) -> None:
         assert (await it.get("/", Host="192.0.2.1")).status == 421
 
 
-async def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        fault = await refused(tmp_path, WebSettings(), port=port)
-        assert isinstance(fault, Conflict)
-        assert f"cannot listen on 127.0.0.1:{port}: another process listens there" in str(fault)
-    assert "this host does not have" in str(await refused(tmp_path, WebSettings(tls=True), "192.0.2.1"))
-
-
-@pytest.mark.parametrize(
-    "name", ["", "a b", "-x", "http://a.example", "a.example:80", "ä.example", "a" * 300]
-)
+@pytest.mark.parametrize("name", ["", "a b", "-x", "http://a.example", "a.example:80", "ä.example", "a" * 300])
 async def test_a_name_that_is_none(tmp_path: Path, name: str) -> None:
     assert "is not the name of a host" in str(await refused(tmp_path, WebSettings(names=(name,))))
 
@@ -148,10 +141,12 @@ def test_without_the_extra_it_says_what_to_install(package: str) -> None:
 import asyncio, sys
 from pathlib import Path
 sys.modules[{package!r}] = None
+from vmtui.ssh.server import bind
 from vmtui.ssh.web.server import Web
 from vmtui.ssh.web.settings import Address, WebSettings
 try:
-    asyncio.run(Web.open(None, WebSettings(), Address("127.0.0.1", 0), state=Path(), folder=Path(), audit=None))
+    asyncio.run(Web.open(None, WebSettings(), Address("127.0.0.1", 0), bind("127.0.0.1", 0), journal=None,
+                         state=Path(), folder=Path(), recorded=True))
 except Exception as error:
     print(type(error).__name__, error.hint)
 """
@@ -160,7 +155,7 @@ except Exception as error:
 
 
 def test_none_of_it_is_loaded_before_it_is_asked_for() -> None:
-    script = "import sys, vmtui.ssh.web.server; print({'aiohttp', 'textual_serve', 'cryptography'} & set(sys.modules))"
+    script = "import sys, vmtui.ssh.web.server; print({'aiohttp', 'textual_serve'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True, cwd=ROOT)
     assert done.stdout == "set()\n"
 

@@ -13,11 +13,11 @@ from aiohttp import WSCloseCode, web
 
 from vmtui.core.errors import Fault
 from vmtui.core.policy import Person
-from vmtui.ssh.session import Audit, Outlet, Request, Session
+from vmtui.ssh.journal import LOGIN, LOGOUT, Journal
+from vmtui.ssh.session import Outlet, Request, Session
 from vmtui.ssh.web import origin, page, terminal
 from vmtui.ssh.web.assets import Asset
 from vmtui.ssh.web.logins import Login, Logins
-from vmtui.ssh.web.settings import WebSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HEARTBEAT_S = 20.0  # and half of it for the answer: no other sign tells of a page that left while its input waited
@@ -41,20 +41,22 @@ class Pages:
         logins: Logins,
         assets: Mapping[str, Asset],
         names: origin.Names,
-        settings: WebSettings,
+        journal: Journal,
         *,
         tls: bool,
-        audit: Audit,
-        admit: Callable[[web.Request], None],
+        recorded: bool,
+        most: int,
+        admit: Callable[[web.RequestHandler], None],
     ) -> None:
         self._sessions = sessions
         self._logins = logins
         self._assets = assets
         self._names = names
-        self._settings = settings
+        self._journal = journal
         self._tls = tls
-        self._audit = audit
-        self._admit = admit  # told of each request of a login
+        self._recorded = recorded
+        self._most = most  # sessions of a login
+        self._admit = admit  # told of the connection of each request of a login
         self._sockets: set[web.WebSocketResponse] = set()
 
     def app(self) -> web.Application:
@@ -81,6 +83,9 @@ class Pages:
             return await handler(request)
         except web.HTTPException as error:
             return _words(error.status, error.reason)
+        except Exception as error:
+            self._journal.say(f"internal error: {type(error).__name__}: {error}")
+            return _words(500, "That was not to happen: the server's log says what did.")
 
     async def _enter(self, request: web.Request) -> web.StreamResponse:
         token = request.query.get("token", "")
@@ -91,10 +96,10 @@ class Pages:
         came_from = _origin(request)
         found = self._logins.redeem(token, came_from)
         if found is None:
-            self._audit(Person(name="", origin=came_from), "", "login", (), "denied", "no such token")
+            self._journal.refused(Person(name="", origin=came_from), "no such token for a browser")
             return _words(403, "This link has been used, or is too old. Ask for another:", ASK)
         login, secret = found
-        self._audit(login.person, "", "login", (), "done", f"role {login.role.name}")
+        self._journal.told(login.person, LOGIN, "done", f"in a browser as {login.role.name}")
         path = f"/s/{login.id}/"
         # From a page of another site the browser would not send the cookie along a redirect: it is to begin anew here.
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
@@ -116,12 +121,14 @@ class Pages:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         login = self._login(request)
-        html, policy = page.console(login.person, login.role, host=request.host, path=f"/s/{login.id}/", tls=self._tls)
+        html, policy = page.console(
+            login.person, login.role, host=request.host, path=f"/s/{login.id}/", tls=self._tls, recorded=self._recorded
+        )
         return _html(200, html, policy)
 
     async def _terminal(self, request: web.Request) -> web.StreamResponse:
         if not origin.same(request.headers.get("Origin", ""), request.host, tls=self._tls):
-            self._audit(Person(name="", origin=_origin(request)), "", "login", (), "denied", "a page of another origin")
+            self._journal.refused(Person(name="", origin=_origin(request)), "a page of another origin")
             raise web.HTTPForbidden(reason="A page of another origin may not open the console.")
         login = self._login(request)
         socket = web.WebSocketResponse(
@@ -136,8 +143,8 @@ class Pages:
         return socket
 
     async def _serve(self, request: web.Request, socket: web.WebSocketResponse, login: Login) -> None:
-        if len(login.sessions) + login.opening >= self._settings.sessions:
-            words = f"This login has {self._settings.sessions} sessions already: close another page first."
+        if len(login.sessions) + login.opening >= self._most:
+            words = f"This login has {self._most} sessions already: close another page first."
             return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, words)
         wanted = Request(
             person=Person(name=login.person.name, key=login.person.key, origin=_origin(request)),
@@ -166,7 +173,7 @@ class Pages:
             raise web.HTTPForbidden(reason="A page of another origin may not end the login.")
         login = self._login(request)
         self._logins.end(login, "You have logged out.")
-        self._audit(login.person, "", "logout", (), "done", "")
+        self._journal.told(login.person, LOGOUT, "done", "in a browser")
         response = _words(200, "You have logged out. Ask for another link to come back:", ASK)
         response.del_cookie(self._cookie, path=f"/s/{login.id}/")
         return response
@@ -175,7 +182,7 @@ class Pages:
         login = self._logins.find(request.match_info["login"], request.cookies.get(self._cookie, ""))
         if login is None:
             raise web.HTTPUnauthorized(reason="This browser is not logged in, or not any more.")
-        self._admit(request)
+        self._admit(request.protocol)
         return login
 
     @property

@@ -12,17 +12,9 @@ import socket
 import ssl
 from typing import Protocol
 
-from vmtui.core.errors import Conflict, Fault
-from vmtui.ssh.web.settings import Address
-
 HANDSHAKE_S = 10.0
 AGAIN_S = 0.2
 GONE = frozenset({errno.ECONNABORTED, errno.EPROTO})  # accept(2): the other end had second thoughts
-WHY = {
-    errno.EADDRINUSE: "another process listens there",
-    errno.EADDRNOTAVAIL: "this host does not have that address",
-    errno.EACCES: "ports below 1024 are the administrator's",
-}
 
 
 class Guests(Protocol):
@@ -35,17 +27,6 @@ class Guests(Protocol):
     def strangers(self) -> list[asyncio.Transport]:
         """Of those who have shown no login, the oldest first."""
         ...
-
-
-def listen(address: Address) -> socket.socket:
-    """Raises Conflict where somebody else listens there, Fault for any other reason."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server((address.host, address.port), family=family, backlog=128)
-    except OSError as error:
-        why = WHY.get(error.errno or 0, (error.strerror or str(error)).lower())
-        fault = Conflict if error.errno == errno.EADDRINUSE else Fault
-        raise fault(f"cannot listen on {address}: {why}", hint=_hint(error, address)) from None
 
 
 class Door:
@@ -97,9 +78,3 @@ class Door:
             transport.abort()
         for task in list(self._greeted)[: max(0, excess - len(strangers))]:
             task.cancel()
-
-
-def _hint(error: OSError, address: Address) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"ss -ltnp sport = :{address.port}"
-    return "ip -br address" if error.errno == errno.EADDRNOTAVAIL else f"vmtui serve --web {address.host}:8022"

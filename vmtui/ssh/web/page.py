@@ -57,7 +57,7 @@ WORDS = Template(
 )
 
 
-def console(person: Person, role: Role, *, host: str, path: str, tls: bool) -> tuple[str, str]:
+def console(person: Person, role: Role, *, host: str, path: str, tls: bool, recorded: bool) -> tuple[str, str]:
     """The page with the terminal, and its Content-Security-Policy. `host` has passed `Names.knows`."""
     nonce = secrets.token_urlsafe(16)
     server = f"{'wss' if tls else 'ws'}://{host}"
@@ -65,7 +65,7 @@ def console(person: Person, role: Role, *, host: str, path: str, tls: bool) -> t
         nonce=nonce,
         name=escape(person.name),
         role=escape(role.name),
-        recorded="What is shown here is recorded." if role.record else "",
+        recorded="What is shown here is recorded." if recorded and role.record else "",
         socket=escape(f"{server}{path}terminal"),
     )
     policy = (

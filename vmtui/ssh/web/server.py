@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from vmtui.core.errors import InvalidInput, MissingCapability
 from vmtui.core.policy import Person, Role
-from vmtui.ssh.session import Audit
-from vmtui.ssh.web import assets, door
+from vmtui.ssh.journal import Journal
+from vmtui.ssh.web import assets
 from vmtui.ssh.web.door import Door
 from vmtui.ssh.web.logins import Logins, Still
 from vmtui.ssh.web.origin import Names
@@ -23,7 +23,7 @@ from vmtui.ssh.web.settings import Address, WebSettings, bracketed
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from vmtui.ssh.web.app import Opens
+    from vmtui.ssh.web.app import Opens, Pages
 
 FIRST_REQUEST_S = 15.0  # also between two
 END_S = 2.0
@@ -44,15 +44,26 @@ class Web:
         self._admitted: set[object] = set()
         self._door: Door | None = None
         self._runner: web.AppRunner | None = None
+        self._pages: Pages
 
     @classmethod
     async def open(
-        cls, sessions: Opens, settings: WebSettings, address: Address, *, state: Path, folder: Path, audit: Audit
+        cls,
+        sessions: Opens,
+        settings: WebSettings,
+        address: Address,
+        listening: socket.socket,
+        *,
+        journal: Journal,
+        state: Path,
+        folder: Path,
+        recorded: bool,
     ) -> Web:
-        """Listens when it returns. `state` is the workspace's, for a certificate; `folder` is where the settings are.
+        """Answers at `listening`, which is of `address`, when it returns, and owns it.
 
-        Raises Fault: an address that cannot be had, one that others reach without TLS, a certificate that cannot be
-        used, the packages of the extra "web" missing.
+        `state` is the workspace's, for a certificate; `folder` is where the settings are; `recorded` says whether
+        sessions are where the role has it. Raises Fault: an address that others reach without TLS, a certificate that
+        cannot be used, the packages of the extra "web" missing.
         """
         for name in settings.names:
             if len(name) > 253 or not NAME.fullmatch(name):
@@ -62,9 +73,10 @@ class Web:
             raise InvalidInput(f"{address} is reached by others, and has no TLS", hint=hint)
         if importlib.util.find_spec("aiohttp") is None:
             raise MissingCapability("the console in a browser needs aiohttp", hint=assets.hint())
-        made = cls(settings, address, _names(settings, address))
+        made = cls(settings, Address(address.host, listening.getsockname()[1]), _names(settings, address))
         context = made._secure(state, folder) if settings.tls or not address.loopback else None
-        await made._start(sessions, assets.load(), door.listen(address), context, audit)
+        made._pages = made._handlers(sessions, journal, tls=context is not None, recorded=recorded)
+        await made._start(listening, context)
         return made
 
     @property
@@ -118,29 +130,25 @@ class Web:
         self.fingerprint, self.self_signed = found.fingerprint, found.self_signed
         return found.context
 
-    async def _start(
-        self,
-        sessions: Opens,
-        files: dict[str, assets.Asset],
-        listening: socket.socket,
-        context: ssl.SSLContext | None,
-        audit: Audit,
-    ) -> None:
-        from aiohttp import web
-
+    def _handlers(self, sessions: Opens, journal: Journal, *, tls: bool, recorded: bool) -> Pages:
         from vmtui.ssh.web.app import Pages
 
-        self._pages = Pages(
+        return Pages(
             sessions,
             self._logins,
-            files,
+            assets.load(),
             Names(self._names),
-            self._settings,
-            tls=context is not None,
-            audit=audit,
-            admit=lambda request: self._admitted.add(request.protocol),
+            journal,
+            tls=tls,
+            recorded=recorded,
+            most=self._settings.sessions,
+            admit=self._admitted.add,
         )
-        quiet = logging.getLogger("vmtui.web")
+
+    async def _start(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
+        from aiohttp import web
+
+        quiet = logging.getLogger("vmtui.web")  # what it would tell of is junk that strangers send
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
         self._runner = web.AppRunner(
@@ -153,7 +161,6 @@ class Web:
             handler_cancellation=True,  # a closed page ends its session at once
         )
         await self._runner.setup()
-        self.address = Address(self.address.host, listening.getsockname()[1])  # port 0 was any free one
         self._door = Door(listening, self, context, self._settings.connections)
 
 
