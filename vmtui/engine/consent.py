@@ -151,26 +151,29 @@ class Consents:
 
     def requests(self) -> tuple[Request, ...]:
         """Those that wait, as far as this person may answer them or has asked them."""
-        return tuple(found for found in self.approvals.waiting() if self._own(found) or self._may(found))
+        return tuple(found for found in self.approvals.waiting() if self._is_own(found) or self._may(found))
 
     def _may(self, request: Request) -> bool:
         targets = (*request.targets, *(self._store.target(ref) for ref in request.refs))
         return all(self._authority.may(verb, target) for target in targets for verb in (Verb.VIEW, Verb.APPROVE))
 
-    def _own(self, request: Request) -> bool:
-        """Whether it may be this person's: neither a second key nor a second name is a second person."""
+    def _is_own(self, request: Request) -> bool:
+        """Whether it is this person's, who may have several keys, or several names for one key."""
         person = self._authority.person
-        return person is not None and (person.key in ("", request.key) or person.name == request.who)
+        return person is not None and (person.name == request.who or person.key == request.key != "")
 
     def answer(self, number: int, *, granted: bool) -> None:
-        """Raises NotFound if it does not wait, or not for this person; Denied for one's own."""
+        """Raises NotFound if it does not wait, or not for this person; Denied for one's own.
+
+        Neither a second key nor a second name makes a second person, and who has no key is none.
+        """
         request = next((found for found in self.requests() if found.id == number), None)
         if request is None:
             raise NotFound(f"no request {number} waits", hint="vmtui approvals")
-        person = self._authority.person
-        if self._own(request) and granted:
+        person, own = self._authority.person, self._is_own(request)
+        if granted and (own or (person is not None and not person.key)):
             raise self._refused("approve", request.refs, f"request {number} is yours: another person must agree to it")
-        if self._own(request):
+        if own:
             self.approvals.withdraw(number)
         elif not self.approvals.answer(number, OWNER if person is None else person.name, granted=granted):
             raise NotFound(f"no request {number} waits", hint="vmtui approvals")
