@@ -17,9 +17,12 @@ def traced(command: Command) -> Command:
     async def run(here: Session, workspace: Workspace) -> int:
         loop = asyncio.get_running_loop()
 
+        def tell(line: str) -> None:
+            here.screen.say(f"+ {text.clean(workspace.guard.text(line))}")
+
         def heard(act: Act) -> None:  # in the thread that acts
             if act.elapsed_s is None and not act.reads:
-                loop.call_soon_threadsafe(here.screen.say, f"+ {text.clean(act.line)}")
+                loop.call_soon_threadsafe(tell, act.line)
 
         end = trace.subscribe(heard)
         try:
