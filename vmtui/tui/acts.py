@@ -174,6 +174,8 @@ class Acts:
 
         def emit(event: Event) -> None:
             if isinstance(event, StepProgressed):
+                if job not in self.jobs:
+                    self.jobs.append(job)
                 job.waits = event.message
                 self._changed()
 
@@ -195,12 +197,10 @@ class Acts:
             self._changed()
 
     @contextlib.contextmanager
-    def shown(self, job: Job) -> Iterator[Job]:
-        """A job that is seen as long as it goes on."""
-        self.jobs.append(job)
-        self._changed()
+    def going_on(self, job: Job) -> Iterator[None]:
+        """A job that is seen while it waits, and not afterwards."""
         try:
-            yield job
+            yield
         finally:
             job.ended = True
             self.dismiss(job)

@@ -339,7 +339,7 @@ class Panel(TypeAhead, Look, Served, OnTerminal):
         else:
             opening = session.open_console(self.sessions, self.workspace, ref, emit=emit)
         try:
-            with self.acts.shown(job):
+            with self.acts.going_on(job):
                 opened = await self.acts.asking(job, opening)
         except (Fault, OSError) as error:
             self.fail(error, f"{'shell in' if argv else 'console of'} {ref}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from vmtui.core.errors import Denied
-from vmtui.core.policy import LOOKING, Allow, Person, Role, Verb
+from vmtui.core.policy import LOOKING, Allow, Person, Role, Verb, changes_nothing
 from vmtui.engine.authority import WHOAMI, Authority
 
 READ_ONLY = "the panel is read-only: start vmtui without --read-only to act"
@@ -115,6 +115,12 @@ class Rights:
         if self.local or person is None:
             return acting("vmtui panel")
         return f"{person.name} over {'the web' if person.origin.startswith(WEB) else 'ssh'}"
+
+    @property
+    def walled(self) -> bool:
+        """Whether the session can only look, so that the kernel lets it try nothing either."""
+        role = self.authority.role
+        return not self.local and role is not None and changes_nothing(role)
 
     @property
     def by_resource(self) -> bool:

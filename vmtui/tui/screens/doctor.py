@@ -182,7 +182,8 @@ class DoctorScreen(PanelScreen):
         broken = sum(trial.probe is not None and not trial.probe.usable for trial in trials)
         lacking = self._lacking()
         said = [f"{len(trials) - broken} of {len(trials)} usable"]
-        said += [f"no backend for {', '.join(lacking)}"] if lacking else []
+        said += ["this session may only look: what it cannot try may work"] if self.panel.rights.walled else []
+        said += [f"no backend for {', '.join(lacking)}"] if lacking and not self.panel.rights.walled else []
         said += [f"tried at {time.strftime('%H:%M:%S', time.localtime(self._tried_at))}"] if self._tried_at else []
         self.say_title("  ".join(said))
 

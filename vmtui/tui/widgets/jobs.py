@@ -54,8 +54,6 @@ class JobList(Widget):
         counts = f" {job.done}/{len(job.parts)}" + (f", {len(job.failures)} failed" if job.failures else "")
         if job.waits:
             counts += f"  {plain(job.waits, 200)}; ctrl+c withdraws"
-        elif job.asking is not None:
-            counts = ""
         elif all(part.state == "waiting" for part in job.parts):
             counts += "  waits until nothing else changes this workspace"
         elif job.ended and job.failures:
