@@ -63,7 +63,7 @@ class Asked(asyncssh.SSHServerSession[bytes]):
         self._writable = asyncio.Event()
         self._writable.set()
         self._session: Session | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._over = ""
 
     # What comes from the client
@@ -96,7 +96,7 @@ class Asked(asyncssh.SSHServerSession[bytes]):
         return True
 
     def session_started(self) -> None:
-        self._task = self._visitor.server.start(self._run())
+        self.task = self._visitor.server.start(self._run())
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         self._input.append(data)
@@ -154,8 +154,8 @@ class Asked(asyncssh.SSHServerSession[bytes]):
         self._more.set()
         if self._session is not None:
             self._session.hang_up(reason)
-        elif self._task is not None:
-            self._task.cancel()
+        elif self.task is not None:
+            self.task.cancel()
 
     async def _run(self) -> None:
         code = int(exit_codes.ExitCode.INTERNAL)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import asyncssh
-from asyncssh.packet import SSHPacket, String
+from asyncssh.packet import PacketDecodeError, SSHPacket, String
 
 from vmtui.ssh.channel import WINDOW_BYTES, Channel
 from vmtui.ssh.gate import Login
@@ -39,8 +39,8 @@ class Connection(asyncssh.SSHServerConnection):
         visitor = self._owner
         login = Login(key_data, username, visitor.address, visitor.port)
         signed = String(self._session_id) + msg if msg else b""
-        if signed and SSHPacket(signature).get_string() == SHA1:
-            return await visitor.refuse("a signature over SHA-1")
+        if signed and _algorithm(signature) in (SHA1, b""):
+            return await visitor.refuse("a signature over SHA-1, or none")
         return await visitor.shows_key(login, signed, signature)
 
     def create_server_channel(
@@ -68,3 +68,11 @@ class Connection(asyncssh.SSHServerConnection):
             visitor.writable.set()
         if self._transport is not None:
             self._transport.resume_reading()
+
+
+def _algorithm(signature: bytes) -> bytes:
+    """By which it was made; b"" for what is no signature."""
+    try:
+        return SSHPacket(signature).get_string()
+    except PacketDecodeError:
+        return b""

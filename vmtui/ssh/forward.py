@@ -60,11 +60,16 @@ class Forwarding:
 
         visitor.forwards += 1
         try:
-            self._permitted(visitor, grant, host, port)
-            authority = Authority(person=grant.person, role=grant.role, note=note)
-            ref, place, sock = await _connected(authority, host, port)
-            refs = (str(ref),)
-            self._journal.note(grant.person, "", CONNECT, refs, "done", f"port {port}, at {place}")
+            with contextlib.ExitStack() as stack:
+                self._permitted(visitor, grant, host, port)
+                authority = Authority(person=grant.person, role=grant.role, note=note)
+                ref, place, sock = await _connected(authority, host, port)
+                stack.callback(sock.close)
+                refs = (str(ref),)
+                self._journal.note(grant.person, "", CONNECT, refs, "done", f"port {port}, at {place}")
+                if visitor.connection is None:
+                    raise NotPermitted("the client is gone meanwhile")
+                stack.pop_all()
         except Fault as fault:
             visitor.forwards -= 1
             result = "denied" if isinstance(fault, Denied) else "failed"

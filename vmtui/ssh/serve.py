@@ -222,7 +222,7 @@ class _Serving:
             self.journal.told(me, RELOAD, "failed", f"{fault}; all stays as it was")
             return
         self._found = found
-        self.server.settings = found.serve
+        self.server.use_settings(found.serve)
         gone = self.server.use_gate(found.gate)
         if self._web is not None:
             self._web.review()

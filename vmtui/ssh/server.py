@@ -28,6 +28,7 @@ from vmtui.ssh.visitor import Visitor
 from vmtui.ssh.web.logins import Still
 
 BACKLOG = 512
+LEAVE_S = 2.0  # for what must end to do so by itself
 PRIVILEGED = 1024  # ip(7), ip_unprivileged_port_start
 # What asyncssh offers, without SHA-1, MD5 and modes that are only there for old servers.
 CIPHERS = (
@@ -126,6 +127,11 @@ class Server:
             return f"{person.name} has {theirs} connections already"
         return ""
 
+    def use_settings(self, settings: Serve) -> None:
+        """The limits for who comes from here on."""
+        self.settings = settings
+        self.room.most, self.room.most_of_one_place = settings.unauthenticated, settings.unauthenticated_per_address
+
     def use_gate(self, gate: Gate) -> int:
         """Decide by it from here on; whoever it would let in as somebody else, or not at all, must go. How many."""
         self.gate = gate
@@ -140,7 +146,7 @@ class Server:
                 self.journal.say(
                     f"{was.person.name} from {was.person.origin}: ended, the new files permit other things"
                 )
-                visitor.end("what you may do here has changed; log in again")
+                self.start(visitor.leave("what you may do here has changed; log in again", grace_s=LEAVE_S))
         return gone
 
     # What they have open
@@ -165,13 +171,7 @@ class Server:
         """Tell everybody, and end what has not ended by then."""
         for listener in self._listeners:
             listener.close()
-        for visitor in list(self.visitors):
-            for asked in list(visitor.sessions):
-                asked.hang_up(reason)
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=grace_s)
-        for visitor in [*self.visitors, *self.room]:
-            visitor.end(reason)
+        await asyncio.gather(*(visitor.leave(reason, grace_s=grace_s) for visitor in [*self.visitors, *self.room]))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -33,6 +33,7 @@ class Visitor(asyncssh.SSHServer):
         self.login: Login | None = None  # that which let in
         self.sessions: set[Asked] = set()
         self.forwards = 0
+        self.leaving = False
         self.writable = asyncio.Event()
         self.writable.set()
         self._proved: tuple[Grant, Login] | None = None
@@ -65,10 +66,13 @@ class Visitor(asyncssh.SSHServer):
         if self.grant is None:
             self.server.room.spoke(self)
 
-    def end(self, reason: str) -> None:
-        """Close the connection and all that is open on it, saying why."""
+    async def leave(self, reason: str, *, grace_s: float) -> None:
+        """End the connection: what is open on it is told why, and has this time to leave its terminal as it was."""
+        self.leaving = True
         for asked in list(self.sessions):
             asked.hang_up(reason)
+        if tasks := [asked.task for asked in self.sessions if asked.task is not None]:
+            await asyncio.wait(tasks, timeout=grace_s)
         if self.connection is not None:
             self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
 
@@ -157,16 +161,15 @@ class Visitor(asyncssh.SSHServer):
     # What is asked for then
 
     def session_requested(self) -> tuple[asyncssh.SSHServerChannel[bytes], Asked]:
-        if self.grant is None or self.connection is None:
-            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not logged in")
+        grant, connection = self._still()
         most = self.server.settings.sessions_per_connection
         if len(self.sessions) >= most:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, f"there are {most} sessions on this connection already"
             )
-        asked = Asked(self, self.grant)
+        asked = Asked(self, grant)
         self.sessions.add(asked)
-        return self.connection.create_server_channel(), asked
+        return connection.create_server_channel(), asked
 
     def connection_requested(
         self,
@@ -175,6 +178,13 @@ class Visitor(asyncssh.SSHServer):
         orig_host: str,
         orig_port: int,
     ) -> Awaitable[asyncssh.SSHTCPSession[bytes]]:
-        if self.grant is None:
+        return self.server.forwarding.open(self, self._still()[0], dest_host, dest_port)
+
+    def _still(self) -> tuple[Grant, asyncssh.SSHServerConnection]:
+        """What is granted, now too: keys expire while a connection is open. Raises ChannelOpenError."""
+        if self.grant is None or self.login is None or self.connection is None or self.leaving:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not logged in")
-        return self.server.forwarding.open(self, self.grant, dest_host, dest_port)
+        verdict = self.server.gate.judge(self.login)
+        if verdict.grant is None:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, plain(verdict.why))
+        return self.grant, self.connection
