@@ -255,7 +255,7 @@ async def test_logging_out_is_for_all_tabs(house: House, browser: Chromium) -> N
     x, y = await tab.run("(r => [r.x + 5, r.y + 5])(document.querySelector('header button').getBoundingClientRect())")
     await tab.click(x, y)
     await tab.until("document.body && document.body.innerText.includes('You have logged out')")
-    await other.until("document.getElementById('reason').innerText.includes('You have logged out')")
+    await other.until("document.getElementById('reason').innerText.includes('you have logged out')")
     await asyncio.to_thread(house.console.alone)
     await tab.go(page)
     await tab.until("document.body && document.body.innerText.includes('not logged in')")

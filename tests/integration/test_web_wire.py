@@ -29,7 +29,7 @@ async def it(tmp_path: Path) -> AsyncIterator[Console]:
 async def until_hung_up(session: Echo) -> None:
     async with asyncio.timeout(WAIT_S):
         await session.wait()
-    assert session.reason is not None
+    assert session.hung_up
 
 
 async def refusal(it: Console, page: str, *, origin: str | None = None) -> int:
@@ -177,10 +177,10 @@ async def test_no_size_is_out_of_reason(it: Console, width: int, height: int, si
         await heard(socket, "now")
         assert it.sessions.opened[0].sizes[-1] == size
     except TypeError:  # more digits than a number of the protocol has: the session has ended
-        assert it.sessions.opened[0].reason is not None
+        assert it.sessions.opened[0].hung_up
 
 
-@pytest.mark.parametrize(("key", "code", "words"), [("q", 1000, "It ended."), ("x", 1000, "It ended with code 3.")])
+@pytest.mark.parametrize(("key", "code", "words"), [("q", 1000, ""), ("x", 1000, "it ended with code 3")])
 async def test_a_session_that_ends_ends_the_page(it: Console, key: str, code: int, words: str) -> None:
     socket = await it.terminal(await it.log_in())
     await socket.send_json(["stdin", key])
@@ -227,7 +227,7 @@ async def test_a_message_that_means_nothing_ends_the_session(it: Console, messag
     socket = await it.terminal(await it.log_in())
     await heard(socket, "80x24")
     await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
-    assert await closed(socket) == (1008, "A message was not of this console.")
+    assert await closed(socket) == (1008, "a message was not of this console")
     await until_hung_up(it.sessions.opened[0])
     assert it.sessions.opened[0].pieces == []
 
@@ -256,7 +256,7 @@ async def test_a_login_has_no_more_sessions_than_it_may(tmp_path: Path) -> None:
 async def test_a_session_that_does_not_begin_says_why(it: Console) -> None:
     it.sessions.full = True
     code, words = await closed(await it.terminal(await it.log_in()))
-    assert (code, words) == (1013, "It did not begin: there are too many sessions.")
+    assert (code, words) == (1013, "it did not begin: there are too many sessions")
 
 
 async def test_who_never_reads_stalls_only_itself(it: Console) -> None:
@@ -312,7 +312,7 @@ async def test_logging_out_ends_the_sessions(it: Console) -> None:
     assert (await it.get(f"{page}leave", "POST", Origin="http://evil.example")).status == 403
     assert (await it.get(f"{page}leave", Origin=it.base)).status == 405
     assert (await it.get(f"{page}leave", "POST", Origin=it.base)).status == 200
-    assert await closed(socket) == (1000, "You have logged out.")
+    assert await closed(socket) == (1000, "you have logged out")
     assert (await it.get(page)).status == 401
     assert (it.lines[-1].who, it.lines[-1].verb, it.lines[-1].result) == ("anna", "logout", "done")
 
@@ -323,12 +323,12 @@ async def test_a_role_that_is_taken_away_ends_what_it_opened(it: Console) -> Non
     await heard(socket, "anna is admin")
     it.roles["admin"] = BUILTIN["viewer"]
     it.web.review()
-    assert await closed(socket) == (1000, "Your role has changed.")
+    assert await closed(socket) == (1000, "your role has changed")
     socket = await it.terminal(page)
     await heard(socket, "anna is viewer")
     it.roles["admin"] = None
     it.web.review()
-    assert await closed(socket) == (1000, "You are not permitted here any more.")
+    assert await closed(socket) == (1000, "you are not permitted here any more")
     assert (await it.get(page)).status == 401
 
 
@@ -337,7 +337,7 @@ async def test_pages_are_told_when_the_server_ends(tmp_path: Path) -> None:
         socket = await it.terminal(await it.log_in())
         await heard(socket, "80x24")
         ending = asyncio.create_task(it.web.aclose())
-        assert await closed(socket) == (1001, "The server ends.")
+        assert await closed(socket) == (1001, "the server ends")
         await ending
         await until_hung_up(it.sessions.opened[0])
 

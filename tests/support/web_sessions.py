@@ -16,7 +16,7 @@ class Echo(Session):
         super().__init__(f"s{number}", request)
         self.pieces: list[bytes] = []
         self.sizes = [request.size]
-        self.reason: str | None = None
+        self.hung_up = False
         self.room = asyncio.Event()
         self.room.set()
         self.written = 0
@@ -56,8 +56,8 @@ class Echo(Session):
     def signal(self, name: str) -> None: ...
 
     def hang_up(self, reason: str = "") -> None:
-        if self.reason is None:
-            self.reason = reason
+        if not self.hung_up:
+            self.hung_up, self.reason = True, reason
             self._task.cancel()
 
     async def wait(self) -> int:

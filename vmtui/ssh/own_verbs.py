@@ -70,7 +70,6 @@ class OwnVerb(Session):
         self._watched: Session | None = None
         self._watcher: Watcher | None = None
         self._hung_up = asyncio.Event()
-        self._reason = ""
         self._idle: IdleClock | None = None
         self._life = asyncio.create_task(self._run())
 
@@ -99,7 +98,7 @@ class OwnVerb(Session):
             self.hang_up()
 
     def hang_up(self, reason: str = "") -> None:
-        self._reason = self._reason or reason
+        self.reason = self.reason or reason
         self._hung_up.set()
         if self._watcher is not None:
             self._watcher.leave()
@@ -116,9 +115,9 @@ class OwnVerb(Session):
             if not work.done():
                 work.cancel()
                 await asyncio.wait([work])
-                if self._reason:
+                if self.reason:
                     async with asyncio.timeout(LAST_S):
-                        await self._say(f"vmtui: {self._reason}")
+                        await self._say(f"vmtui: {self.reason}")
                 return HUNG_UP
             work.result()
         except Fault as fault:

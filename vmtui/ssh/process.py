@@ -61,7 +61,6 @@ class Process(Session):
         self._saying: set[asyncio.Task[None]] = set()
         self._deaf = False  # nothing more is for the client
         self._hung_up = False
-        self._reason = ""  # of that, for people
         self._life: asyncio.Task[int] | None = None
 
     async def begin(self, forks: ForkServer, recordings: Path | None) -> None:
@@ -163,7 +162,7 @@ class Process(Session):
     def hang_up(self, reason: str = "") -> None:
         if self._hung_up or self._fork is None or self._fork.ended.done():
             return
-        self._hung_up, self._reason = True, reason
+        self._hung_up, self.reason = True, reason
         if reason:
             self._tell(served.Ending(reason))
         until = asyncio.get_running_loop().time() + FAREWELL_S
@@ -177,6 +176,12 @@ class Process(Session):
     async def wait(self) -> int:
         assert self._life is not None
         return await asyncio.shield(self._life)
+
+    @property
+    def pid(self) -> int:
+        """Of the process, which leads a session and a process group of its own."""
+        assert self._fork is not None
+        return self._fork.pid
 
     @property
     def size(self) -> tuple[int, int]:
@@ -213,7 +218,7 @@ class Process(Session):
             await self._farewell()
             for watching in self._watching():
                 watching.end("the session is over")
-            self._note("session", "done", f"ends with {code}" + (f": {self._reason}" if self._reason else ""))
+            self._note("session", "done", f"ends with {code}" + (f": {self.reason}" if self.reason else ""))
             return code
         finally:
             self._close(pumps)
@@ -247,8 +252,8 @@ class Process(Session):
         """A terminal that the session left in strange modes is given back as it was, with why it ended."""
         if self.request.size is not None and (back := self._modes.leave()):
             await self._write("stdout", back, FAREWELL_S)
-        if self._reason:
-            await self._write("stderr", f"vmtui: {self._reason}\r\n".encode(), FAREWELL_S)
+        if self.reason:
+            await self._write("stderr", f"vmtui: {self.reason}\r\n".encode(), FAREWELL_S)
 
     def _remember(self, data: bytes) -> None:
         if self._panel:

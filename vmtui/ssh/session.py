@@ -79,6 +79,7 @@ class Session(ABC):
         self.request = request
         self.started_at = time.time()
         self.watchers: list[Watcher] = []
+        self.reason = ""  # why it was hung up, for people
 
     @abstractmethod
     def feed(self, data: bytes) -> None:

@@ -144,7 +144,7 @@ class Pages:
 
     async def _serve(self, request: web.Request, socket: web.WebSocketResponse, login: Login) -> None:
         if len(login.sessions) + login.opening >= self._most:
-            words = f"This login has {self._most} sessions already: close another page first."
+            words = f"this login has {self._most} sessions already, close another page first"
             return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, words)
         wanted = Request(
             person=Person(name=login.person.name, key=login.person.key, origin=_origin(request)),
@@ -158,21 +158,21 @@ class Pages:
         try:
             session = await self._sessions.open(wanted, terminal.Screen(socket))
         except Fault as fault:
-            return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, f"It did not begin: {fault}.")
+            return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, f"it did not begin: {fault}")
         finally:
             login.opening -= 1
-        login.sessions[session] = ""
+        login.sessions.add(session)
         try:
             code, words = await terminal.connect(socket, session)
         finally:
-            reason = login.sessions.pop(session)
-        return await terminal.close(socket, code, reason or words)
+            login.sessions.discard(session)
+        return await terminal.close(socket, code, words)
 
     async def _leave(self, request: web.Request) -> web.StreamResponse:
         if not origin.same(request.headers.get("Origin", ""), request.host, tls=self._tls):
             raise web.HTTPForbidden(reason="A page of another origin may not end the login.")
         login = self._login(request)
-        self._logins.end(login, "You have logged out.")
+        self._logins.end(login, "you have logged out")
         self._journal.told(login.person, LOGOUT, "done", "in a browser")
         response = _words(200, "You have logged out. Ask for another link to come back:", ASK)
         response.del_cookie(self._cookie, path=f"/s/{login.id}/")

@@ -34,7 +34,7 @@ class Grant:
 
 
 class Login:
-    """A browser that came in. `sessions` are those that it has open, each with why it ends, "" while it does not."""
+    """A browser that came in. `sessions` are those that it has open."""
 
     def __init__(self, id: str, secret: str, grant: Grant, until: float) -> None:  # noqa: A002
         self.id = id
@@ -42,7 +42,7 @@ class Login:
         self.role = grant.role
         self.still = grant.still
         self.until = until
-        self.sessions: dict[Session, str] = {}
+        self.sessions: set[Session] = set()
         self.opening = 0
         self._digest = _digest(secret)
 
@@ -51,7 +51,6 @@ class Login:
 
     def end(self, reason: str) -> None:
         for session in tuple(self.sessions):
-            self.sessions[session] = reason
             session.hang_up(reason)
 
 
@@ -92,7 +91,7 @@ class Logins:
         login = Login(secrets.token_urlsafe(16), secret, grant, self._clock() + self._login_s)
         self._logins[login.id] = login
         for dropped in _shorten(self._logins):
-            dropped.end("Others have logged in since.")
+            dropped.end("others have logged in since")
         return login, secret
 
     def find(self, id: str, secret: str) -> Login | None:  # noqa: A002
@@ -114,10 +113,10 @@ class Logins:
     def _stays(self, login: Login) -> bool:
         role = login.still()
         if role is None:
-            self.end(login, "You are not permitted here any more.")
+            self.end(login, "you are not permitted here any more")
         elif role != login.role:
             login.role = role
-            login.end("Your role has changed.")
+            login.end("your role has changed")
         return role is not None
 
     def _forget(self) -> None:
@@ -125,7 +124,7 @@ class Logins:
         self._grants = {digest: grant for digest, grant in self._grants.items() if now < grant.until}
         for login in tuple(self._logins.values()):
             if now >= login.until:
-                self.end(login, "This login has lapsed.")
+                self.end(login, "this login has lapsed")
 
 
 def _shorten(found: dict[str, T]) -> list[T]:

@@ -38,8 +38,8 @@ CONSOLE = Template(
 </header>
 <main id="terminal" class="textual-terminal" data-session-websocket-url="$socket" data-font-size="14"></main>
 <section id="over" role="alert"><div class="box">
-<p id="reason"></p>
-<p>This session has ended. A session is not taken up again: the next one is a new one. What was started runs on.</p>
+<p>This session has ended. <span id="reason"></span></p>
+<p>It is not taken up again: the next one is a new one. What was started runs on.</p>
 <p><a href="">New session</a></p>
 </div></section>
 <noscript><div class="box">The terminal of this page is a script.</div></noscript>

@@ -96,7 +96,7 @@ class Web:
         """After roles or keys were read anew: who may not be here any more goes."""
         self._logins.review()
 
-    async def aclose(self, reason: str = "The server ends.") -> None:
+    async def aclose(self, reason: str = "the server ends") -> None:
         if self._door is not None:
             await self._door.aclose()
         if self._runner is not None:

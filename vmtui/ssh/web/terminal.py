@@ -93,7 +93,7 @@ async def connect(socket: web.WebSocketResponse, session: Session) -> tuple[int,
         await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
         if ending.done():
             code = ending.result()
-            return WSCloseCode.OK, f"It ended with code {code}." if code else "It ended."
+            return WSCloseCode.OK, session.reason or (f"it ended with code {code}" if code else "")
         return WSCloseCode.POLICY_VIOLATION, reading.result()
     finally:
         session.hang_up()
@@ -107,11 +107,11 @@ async def _read(socket: web.WebSocketResponse, session: Session) -> str:
     """What was wrong with the last message; "" if the browser has gone."""
     async for message in socket:
         if message.type is not WSMsgType.TEXT:
-            return "A message was not of this console." if message.type is WSMsgType.BINARY else ""
+            return "a message was not of this console" if message.type is WSMsgType.BINARY else ""
         try:
             told = decoder.decode(message.data)
         except (msgspec.MsgspecError, RecursionError):
-            return "A message was not of this console."
+            return "a message was not of this console"
         if isinstance(told, Stdin):
             session.feed(told.data.encode())
             await session.drained()

@@ -30,7 +30,7 @@
       this.addEventListener("open", () => document.querySelector(".xterm-helper-textarea").focus());
       this.addEventListener("close", (event) => {
         document.getElementById("terminal").inert = true; // else it would keep the keys from the rest of the page
-        const lost = "The connection was lost, or the login has lapsed.";
+        const lost = event.wasClean ? "" : "the connection was lost, or this browser is logged in no more";
         document.getElementById("reason").textContent = event.reason || lost;
       });
     }
