@@ -118,3 +118,8 @@ def house(open_house: Open) -> House:
 def client(house: House, request: pytest.FixtureRequest) -> Client:
     """Each of the four clients in turn."""
     return house.console.client(request.param)
+
+
+@pytest.fixture
+def openssh(house: House) -> Client:
+    return house.console.client("openssh")

@@ -97,3 +97,12 @@ def test_a_command_inside_has_its_own_exit_code(house: House, client: Client) ->
     done = client.run(house.olaf, "exec", "web", "--", "echo", "inside")
     assert (done.returncode, done.stdout) == (0, b"inside\n"), done
     assert client.run(house.olaf, "exec", "web", "--", "sh", "-c", "'exit 7'").returncode == 7
+
+
+def test_a_change_shows_where_the_viewers_are_looked_for(house: House, openssh: Client) -> None:
+    """What test_viewer compares would tell."""
+    before = house.console.contents()
+    for verb in ("stop", "start"):
+        assert openssh.run(house.olaf, verb, "web").returncode == 0
+        changed = {name for name, digest in house.console.contents().items() if before.get(name) != digest}
+        assert changed >= {"state.db", "s/vmtui/fake-container.jsonl"}

@@ -15,11 +15,6 @@ REFUSED = 255  # ssh(1), for any failure of its own
 ROLE = '[role.keeper]\nallow = [{ verbs = ["view", "stop"], names = ["dev/container/*"] }]\n'
 
 
-@pytest.fixture
-def openssh(house: House) -> Client:
-    return house.console.client("openssh")
-
-
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_kinds_of_keys(house: House, client: Client, kind: str) -> None:
     key = house.console.key(f"{kind}-{client.name}", kind)

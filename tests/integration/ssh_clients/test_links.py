@@ -30,11 +30,6 @@ def house(open_house: Open) -> House:
     return open_house(settings='keepalive = "1s"')
 
 
-@pytest.fixture
-def openssh(house: House) -> Client:
-    return house.console.client("openssh")
-
-
 def test_a_client_that_is_killed(house: House, client: Client) -> None:
     with client.on_terminal(house.anna) as terminal:
         terminal.sees("guest")

@@ -23,11 +23,6 @@ JUNK = (
 )
 
 
-@pytest.fixture(scope="module")
-def openssh(house: House) -> Client:
-    return house.console.client("openssh")
-
-
 @pytest.mark.parametrize("term", ["xterm", "xterm-256color", "screen", "linux", "vt100"])
 def test_a_screen_gets_the_panel(house: House, openssh: Client, term: str) -> None:
     with openssh.on_terminal(house.vera, environment={"TERM": term, "COLORTERM": ""}) as terminal:

@@ -29,11 +29,6 @@ ARGUMENTS = ("", "web", "dev/container/web", "--all", "vm", "/tmp/x.toml", "web 
 QUIET_S, FOR_S = 0.02, 2.0
 
 
-@pytest.fixture
-def openssh(house: House) -> Client:
-    return house.console.client("openssh")
-
-
 class Panel:
     """The viewer's panel; opened again when something has ended it."""
 
