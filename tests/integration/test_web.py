@@ -31,18 +31,25 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not in PATH"),
 ]
 HOME = "Resources"
+ROLES = """
+[role.brief]
+idle = "2s"
+record = false
+allow = [{ verbs = ["view"] }]
+"""
 LINK = re.compile(r"https?://\S+/\?token=\S+")
 ENTER, ESCAPE = ("Enter", 13, "\r"), ("Escape", 27)
 
 
 @dataclass
 class House:
-    """A console whose people are anna, an admin, and vera, a viewer."""
+    """A console whose people are anna, an admin, vera, a viewer, and carl, whose sessions end soon."""
 
     console: Console
     port: int
     anna: Key
     vera: Key
+    carl: Key
 
     def link(self, key: Key) -> str:
         """As `ssh HOST web` prints it."""
@@ -62,8 +69,9 @@ class House:
 def house() -> Iterator[House]:
     root = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
     try:
-        with Console(root) as console:
-            made = House(console, port(), console.person("anna", "admin"), console.person("vera", "viewer"))
+        with Console(root, roles=ROLES) as console:
+            people = [console.person(*who) for who in (("anna", "admin"), ("vera", "viewer"), ("carl", "brief"))]
+            made = House(console, port(), *people)
             console.up(PROFILE)
             console.start("--web", f"127.0.0.1:{made.port}")
             yield made
@@ -246,6 +254,28 @@ async def test_a_new_session_follows_on_the_last(house: House, browser: Chromium
     await tab.click(x, y)
     await tab.until("document.getElementById('over') && !document.body.classList.contains('-closed')")
     await tab.shows(HOME)
+
+
+async def test_a_session_without_keys_ends_and_says_so(house: House, browser: Chromium) -> None:
+    tab = await browser.tab()
+    await tab.go(house.link(house.carl))
+    await tab.until("document.getElementById('reason')?.innerText.includes('no key came for too long')")
+    assert "recorded" not in await tab.run("document.querySelector('header').innerText")
+    await asyncio.to_thread(house.console.alone)
+
+
+async def test_a_session_is_listed_observed_and_recorded(house: House, browser: Chromium) -> None:
+    tab = await panel(browser, house.link(house.vera))
+    openssh = house.console.client()
+    listed = [json.loads(line) for line in openssh.run(house.anna, "sessions --json").stdout.splitlines()]
+    session = next(each for each in listed if each["person"] == "vera")
+    assert (session["via"], session["command"], session["role"]) == ("web", [], "viewer")
+    with openssh.on_terminal(house.anna, f"observe {session['id']}") as observer:
+        await asyncio.to_thread(observer.sees, "guest")
+        await tab.shows("anna observes")
+    await tab.close()
+    await asyncio.to_thread(house.console.alone)
+    assert "vera" in house.console.cli.ok("recordings", "ls")
 
 
 async def test_logging_out_is_for_all_tabs(house: House, browser: Chromium) -> None:
