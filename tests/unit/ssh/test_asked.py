@@ -1,0 +1,79 @@
+"""What is made of what a client asks for, before anything is begun for it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmtui.core.policy import Person
+from vmtui.headless.exit_codes import Usage
+from vmtui.ssh.asked import MOST_COLUMNS, MOST_ROWS, clamped, words
+from vmtui.ssh.channel import passes
+from vmtui.ssh.journal import NOBODY, REFUSALS_AT_ONCE, Journal, plain
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("ls --json", ("ls", "--json")),
+        ("vmtui ls", ("ls",)),
+        ("vmtui", ()),
+        ("", ()),
+        ("exec web -- sh -c 'echo $HOME; id'", ("exec", "web", "--", "sh", "-c", "echo $HOME; id")),
+        ("ls; rm -rf / && $(id) `id` | x > y", ("ls;", "rm", "-rf", "/", "&&", "$(id)", "`id`", "|", "x", ">", "y")),
+    ],
+)
+def test_a_command_is_split_and_no_shell_sees_it(command: str, found: tuple[str, ...]) -> None:
+    assert words(command) == found
+
+
+@pytest.mark.parametrize("command", ["ls 'x", 'ls "', "ls \\", "ls a\0b"])
+def test_a_command_that_cannot_be_split(command: str) -> None:
+    with pytest.raises(Usage) as caught:
+        words(command)
+    assert caught.value.hint
+    assert "\0" not in str(caught.value)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_a_size_is_one_that_a_terminal_can_have(rows: int, columns: int) -> None:
+    found = clamped(rows, columns)
+    assert 0 < found[0] <= MOST_ROWS
+    assert 0 < found[1] <= MOST_COLUMNS
+    assert clamped(0, 0) == (24, 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reaches"),
+    [
+        ("LANG", "de_CH.UTF-8", True), ("LC_ALL", "C", True), ("NO_COLOR", "1", True), ("COLORTERM", "truecolor", True),
+        ("PATH", "/tmp", False), ("LD_PRELOAD", "x", False), ("VMTUI_ROLE", "admin", False), ("XLC_ALL", "C", False),
+        ("LANG", "C\x1b[2J", False), ("LANG", "x" * 300, False), ("TERM", "xterm", False),
+    ],
+)  # fmt: skip
+def test_variables_of_language_and_colours_pass(name: str, value: str, reaches: bool) -> None:
+    assert passes(name, value) is reaches
+
+
+@given(st.text())
+def test_a_line_of_the_log_is_one_line_whatever_is_in_it(text: str) -> None:
+    out = io.StringIO()
+    Journal(None, out=out).say(text)
+    assert out.getvalue().count("\n") == 1
+    assert out.getvalue()[:-1].isprintable()
+    assert len(plain(text)) <= 501
+
+
+def test_of_very_many_refusals_some_are_told_and_how_many_were_not() -> None:
+    now = [0.0]
+    out = io.StringIO()
+    journal = Journal(None, out=out, clock=lambda: now[0])
+    for number in range(1000):
+        journal.refused(Person(name="", origin=f"192.0.2.7 port {number}"), "key SHA256:x is not known")
+    assert len(out.getvalue().splitlines()) == REFUSALS_AT_ONCE
+    now[0] = 10.0
+    journal.refused(NOBODY, "again")
+    assert out.getvalue().endswith("again (and 970 more before, of which nothing was noted)\n")
