@@ -56,15 +56,6 @@ async def test_for_other_hosts_a_certificate_is_made(tmp_path: Path) -> None:
         assert (await it.get("/", Host="192.0.2.1")).status == 421
 
 
-@pytest.mark.parametrize("name", ["", "a b", "-x", "http://a.example", "a.example:80", "ä.example", "a" * 300])
-async def test_a_name_that_is_none(tmp_path: Path, name: str) -> None:
-    assert "is not the name of a host" in str(await refused(tmp_path, WebSettings(names=(name,))))
-
-
-async def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
-    assert "go together" in str(await refused(tmp_path, WebSettings(tls=True, certificate="x.pem")))
-
-
 def test_a_certificate_is_made_once(tmp_path: Path) -> None:
     folder = tmp_path / "web"
     first = made(folder, "127.0.0.1", "console.example")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import re
 import socket
 import ssl
 from pathlib import Path
@@ -18,7 +17,7 @@ from vmtui.ssh.web import assets
 from vmtui.ssh.web.door import Door
 from vmtui.ssh.web.logins import Logins, Still
 from vmtui.ssh.web.origin import Names
-from vmtui.ssh.web.settings import Address, WebSettings, bracketed
+from vmtui.ssh.web.settings import NAME, Address, WebSettings, bracketed
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 FIRST_REQUEST_S = 15.0  # also between two
 END_S = 2.0
 FOLDER = Path("ssh/web")
-NAME = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?")
 
 
 class Web:
@@ -61,13 +59,10 @@ class Web:
     ) -> Web:
         """Answers at `listening`, which is of `address`, when it returns, and owns it.
 
-        `state` is the workspace's, for a certificate; `folder` is where the settings are; `recorded` says whether
-        sessions are where the role has it. Raises Fault: an address that others reach without TLS, a certificate that
-        cannot be used, the packages of the extra "web" missing.
+        The settings have no faults. `state` is the workspace's, for a certificate; `folder` is where the settings are;
+        `recorded` says whether sessions are, where the role has it. Raises Fault: an address that others reach without
+        TLS, a certificate that cannot be used, the packages of the extra "web" missing.
         """
-        for name in settings.names:
-            if len(name) > 253 or not NAME.fullmatch(name):
-                raise InvalidInput(f"{name!r} is not the name of a host", hint='names = ["console.example"]')
         if settings.tls is False and not address.loopback:
             hint = "leave tls out of [serve.web]: a certificate is made"
             raise InvalidInput(f"{address} is reached by others, and has no TLS", hint=hint)
@@ -119,9 +114,6 @@ class Web:
         from vmtui.ssh.web import certificate
 
         settings = self._settings
-        if bool(settings.certificate) != bool(settings.key):
-            hint = 'certificate = "FILE" and key = "FILE"'
-            raise InvalidInput("certificate and key of [serve.web] go together", hint=hint)
         if settings.certificate:
             paths = (folder / Path(path).expanduser() for path in (settings.certificate, settings.key))
             found = certificate.own(*paths)
@@ -167,5 +159,6 @@ class Web:
 def _names(settings: WebSettings, address: Address) -> tuple[str, ...]:
     """What the host is called, the name for links first."""
     own = () if address.any else (address.host,)
-    others = () if address.loopback else (socket.gethostname().lower(),)
-    return tuple(dict.fromkeys((*settings.names, *own, *others)))
+    host = socket.gethostname().lower()
+    others = () if address.loopback or not NAME.fullmatch(host) else (host,)
+    return tuple(dict.fromkeys((*settings.names, *own, *others))) or ("localhost",)

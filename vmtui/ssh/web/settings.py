@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
@@ -13,6 +15,8 @@ from vmtui.core.units import Duration
 PORT = 8022
 DEFAULT = f"127.0.0.1:{PORT}"
 ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9A-Za-z.-]*))(?::(?P<port>[0-9]{1,5}))?")
+NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]*[0-9A-Za-z_])?")
+Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 HINT = f"vmtui serve --web {DEFAULT}"
 
 
@@ -26,8 +30,20 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     key: str = ""
     token_lifetime: Duration = msgspec.field(default_factory=lambda: Duration(60))
     login_lifetime: Duration = msgspec.field(default_factory=lambda: Duration(12 * 3600))
-    sessions: int = 8  # at once, of one login
-    connections: int = 64  # at once, beside those that belong to a login
+    sessions: Count = 8  # at once, of one login
+    connections: Count = 64  # at once, beside those that belong to a login
+
+    def faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """What its types do not say is wrong: a key, and why."""
+        try:
+            Address.parse(self.listen)
+        except InvalidInput as fault:
+            yield ("listen",), str(fault)
+        for at, name in enumerate(self.names):
+            if len(name) > 253 or not NAME.fullmatch(name):
+                yield ("names", at), f"{name!r} is not the name of a host"
+        if bool(self.certificate) != bool(self.key):
+            yield ("certificate" if self.certificate else "key",), "certificate and key go together"
 
 
 class Address(msgspec.Struct, frozen=True):
