@@ -321,6 +321,21 @@ async def test_a_command_is_agreed_to_as_it_is(workspace: Workspace) -> None:
         await task
 
 
+async def test_as_whom_and_with_what_a_command_runs_is_agreed_to_and_noted(workspace: Workspace) -> None:
+    notes = Notes()
+    anna, bert = acting(workspace, ASKS, notes=notes), acting(workspace, APPROVER, "bert")
+    said = "-u root -w /srv -e 'LD_PRELOAD=/tmp/a b' -- id"
+    wanted = ExecRequest(argv=("id",), user="root", working_dir="/srv", environment=(("LD_PRELOAD", "/tmp/a b"),))
+    task, request = await asked(bert, anna.exec(WEB, ExecRequest(argv=("id",))))
+    bert.answer(request.id, granted=True)
+    await (await task).aclose()
+    task, request = await asked(bert, anna.exec(WEB, wanted))
+    assert request.about == (f"exec dev/container/web: {said}",)
+    bert.answer(request.id, granted=True)
+    await (await task).aclose()
+    assert ("exec", (WEB,), "done", said) in notes.taken
+
+
 async def test_what_is_not_permitted_is_not_asked_for(workspace: Workspace) -> None:
     may_not = role(Allow(verbs=("view",)), approval=(Verb.STOP,))
     with pytest.raises(Denied, match="the role custom may not stop"):

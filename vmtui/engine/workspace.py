@@ -430,7 +430,7 @@ class Workspace(Reading):
 
     async def exec(self, ref: Ref, request: ExecRequest, *, emit: Emit = unheard) -> ExecSession:
         """Run a command inside. Raises NotPermitted, NotFound, Denied."""
-        said = shlex.join(request.argv)
+        said = _said(request)
         await self.consent(Verb.EXEC, [ref], detail=said, emit=emit)
         self.consents.use(Verb.EXEC, ref, detail=said)
         with self.guard.noting(Verb.EXEC, (ref,), said), self.guard.telling():
@@ -459,6 +459,15 @@ class _Unguarded:
         self.inspect = workspace._inspect
         self.logs = workspace._logs
         self.exec = workspace._exec
+
+
+def _said(request: ExecRequest) -> str:
+    """All that decides what a command does, as `vmtui exec` takes it: what is agreed to, and noted."""
+    words = ["-u", request.user] if request.user is not None else []
+    words += ["-w", request.working_dir] if request.working_dir is not None else []
+    for name, value in request.environment:
+        words += ["-e", f"{name}={value}"]
+    return shlex.join([*words, "--", *request.argv] if words else request.argv)
 
 
 def _needs(resources: Iterable[Declared]) -> dict[Ref, frozenset[Ref]]:
