@@ -67,6 +67,7 @@ def test_what_concerns_the_guest_alone(spec: Spec) -> None:
             "oci:/srv/x", "dir:/srv/x", "oci-archive:/x.tar:tag", "docker-archive:/x.tar", "docker-daemon:x:y",
             "containers-storage:x", "deb:../x", "docker://localhost/x", "docker://localhost:5000/x",
             "docker://127.0.0.1:5000/x", "docker://10.0.0.1/x", "docker://169.254.169.254/x", "docker://[::1]:5000/x",
+            "docker://intranet:5000/x", "docker://db.internal/x", "docker://nas.local/x", "docker://h.localdomain:5000/x",
             "docker://127.1/x", "docker://a.localhost/x", "docker://192.168.0.1:80/x", "docker://0x7f.1/x",
         )),
         (VmSpec(rootfs="oci:/srv/x", networks=("a",)), "rootfs"),

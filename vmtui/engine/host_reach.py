@@ -24,6 +24,10 @@ PACKAGE = re.compile(rf"deb:{PACKAGE_NAME.pattern}")
 # to it what profiles usually say. Any other may be a route of the host's to someone else.
 OURS = ipaddress.IPv4Network("10.88.0.0/15")
 FIRST_UNPRIVILEGED_PORT = 1024
+# Domains that are nobody's for all: RFC 6761, 8375, 6762 with its appendix G, and the one of many routers.
+NEAR = frozenset(
+    {"localhost", "arpa", "local", "intranet", "internal", "private", "corp", "home", "lan", "localdomain"}
+)
 
 Why = Callable[[Any], str]  # of a value: how it reaches the host, "" if it does not
 
@@ -55,13 +59,16 @@ def _image(value: str | None) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """Whether it is an address that is not everybody's, or may be read as one: a name that ends in a number is."""
+    """Whether it is an address that is not everybody's, or a name that may be of one.
+
+    A name that ends in a number is read as an address; one without a dot is the host's own, or of its surroundings.
+    """
     name = (host if host.endswith("]") else re.sub(r":\d+$", "", host)).strip("[]").rstrip(".").lower()
     try:
         return not ipaddress.ip_address(name).is_global
     except ValueError:
-        last = name.rpartition(".")[2]
-        return last == "localhost" or last.isdecimal() or re.fullmatch(r"0x[0-9a-f]*", last) is not None
+        _, dot, last = name.rpartition(".")
+        return not dot or last in NEAR or last.isdecimal() or re.fullmatch(r"0x[0-9a-f]*", last) is not None
 
 
 def _mounts(value: tuple[Mount, ...]) -> str:
