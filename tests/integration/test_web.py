@@ -197,6 +197,14 @@ async def test_a_link_opens_one_browser_once(house: House, browser: Chromium) ->
     assert again.statuses[link] == 403
 
 
+def test_a_key_without_a_terminal_gets_no_link(house: House) -> None:
+    dora = house.console.person("dora", "viewer", "restrict")
+    house.console.reload()
+    done = house.console.client().run(dora, "web")
+    assert done.stdout == b""
+    assert b"a key that gets no terminal gets none in a browser" in done.stderr
+
+
 async def test_a_page_of_another_port_gets_no_terminal(house: House, browser: Chromium) -> None:
     """Cookies know no ports: it has them, and the path too. The Origin header keeps it out."""
     tab = await panel(browser, house.link(house.anna))
