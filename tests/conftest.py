@@ -21,9 +21,21 @@ from vmtui.host.paths import Paths
 APART = ("tests/integration/",)
 TOGETHER = frozenset(
     f"tests/integration/test_{name}.py"
-    for name in ("debimage", "demo", "image_registry", "qcow2_disk", "qcow2_images", "qemu_guest", "unpack")
+    for name in (
+        "debimage",
+        "demo",
+        "image_registry",
+        "qcow2_disk",
+        "qcow2_images",
+        "qemu_guest",
+        "ssh_login",
+        "unpack",
+        "web",
+        "web_page",
+    )
 )
-SERVED = "tests/integration/ssh_clients/"  # each of these files has a console of its own
+# Each of these files has a console of its own.
+SERVED = ("tests/integration/ssh_clients/", "tests/integration/ssh_sessions/")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tests.integration.ssh_clients.conftest import PROFILE
@@ -26,6 +27,7 @@ from tests.support.ssh_keys import Key
 from tests.support.ssh_server import Console, processes_of
 
 pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(chromium.PROGRAM is None, reason="chromium is not in PATH"),
     pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not in PATH"),
@@ -82,10 +84,17 @@ def house() -> Iterator[House]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Chromium]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def program() -> AsyncIterator[Chromium]:
     async with Chromium() as made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(program: Chromium) -> AsyncIterator[Chromium]:
+    """The same for all tests, without the tabs of the last."""
+    yield program
+    await program.close_tabs()
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -197,9 +206,9 @@ async def test_a_link_opens_one_browser_once(house: House, browser: Chromium) ->
     assert again.statuses[link] == 403
 
 
-def test_a_key_without_a_terminal_gets_no_link(house: House) -> None:
+async def test_a_key_without_a_terminal_gets_no_link(house: House) -> None:
     dora = house.console.person("dora", "viewer", "restrict")
-    house.console.reload()
+    await asyncio.to_thread(house.console.reload)
     done = house.console.client().run(dora, "web")
     assert done.stdout == b""
     assert b"a key that gets no terminal gets none in a browser" in done.stderr

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.support import chromium
 from tests.support.chromium import Chromium, Tab
@@ -15,6 +16,7 @@ from tests.support.web_sessions import Echo
 from vmtui.ssh.web.terminal import MESSAGE_BYTES
 
 pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(chromium.PROGRAM is None, reason="chromium is not in PATH"),
 ]
@@ -48,14 +50,21 @@ class Page:
                 await asyncio.sleep(chromium.LOOK_S)
 
 
-@pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    async with console(tmp_path) as it, Chromium() as browser:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Chromium]:
+    async with Chromium() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(tmp_path: Path, browser: Chromium) -> AsyncIterator[Page]:
+    async with console(tmp_path) as it:
         tab = await browser.tab()
         await tab.go(it.base + it.link())
         await tab.until("document.body && document.body.classList.contains('-first-byte')")
         await tab.shows("anna is viewer")
         yield Page(browser, tab, it)
+        await browser.close_tabs()
 
 
 async def test_a_large_paste_arrives_whole_and_in_pieces(page: Page) -> None:

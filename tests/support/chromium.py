@@ -115,6 +115,10 @@ class Chromium:
             elif (tab := self.tabs.get(told.get("sessionId", ""))) is not None:
                 tab.heard(told["method"], told["params"])
 
+    async def close_tabs(self) -> None:
+        while self.tabs:
+            await self.tabs.popitem()[1].close()
+
     async def tab(self, width: int = 1000, height: int = 700) -> Tab:
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
@@ -217,15 +221,17 @@ class Tab:
         screen = ""
         try:
             async with asyncio.timeout(WAIT_S):
-                while text not in (screen := await self.terminal()):
+                while True:
+                    if text in (screen := await self.terminal()):
+                        return screen
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             raise TimeoutError(f"{text!r} is not shown; {self.complaints}\n{screen}") from None
-        return screen
 
     async def picture(self, path: Path) -> None:
         told = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(told["data"]))
 
     async def close(self) -> None:
+        self._browser.tabs.pop(self._session, None)
         await self._browser.call("Target.closeTarget", targetId=self._target)
