@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from vmtui.core.errors import Fault, NotFound
-from vmtui.core.policy import EVERY, Role, Verb
+from vmtui.core.policy import EVERY, Verb
 from vmtui.core.resource import Ref
 from vmtui.engine.authority import Authority
 from vmtui.headless import exit_codes
@@ -195,8 +195,9 @@ class OwnVerb(Session):
     async def _watch(self, session: Session, authority: Authority, *, drives: bool) -> None:
         if self.request.size is None:
             raise Usage("this needs a terminal", hint=f"ssh -t HOST {' '.join(self.request.argv)}")
-        if drives and not _may_drive(self.request.role, session.request.role):
-            raise authority.denied(Verb.DRIVE, to=f"drive a session of the role {session.request.role.name}")
+        if drives and not _may_drive(self.request, session.request):
+            of = session.request
+            raise authority.denied(Verb.DRIVE, to=f"drive a session of {of.person.name}, whose role is {of.role.name}")
         await self._say(f"vmtui: session {session.id} of {clean(session.request.person.name)}; ctrl+] leaves it")
         begin = session.drive if drives else session.observe
         watcher = begin(self._outlet, self.request.person)
@@ -225,6 +226,13 @@ class OwnVerb(Session):
         self._audit(self.request.person, self.id, verb, tuple(map(str, refs)), result, message)
 
 
-def _may_drive(role: Role, of: Role) -> bool:
-    """Whoever drives a session has its rights: those must be no more than their own."""
-    return role == of or any(allow.whole and EVERY in allow.verbs for allow in role.allow)
+def _may_drive(mine: Request, of: Request) -> bool:
+    """Whoever drives a session has its rights and its name: the rights must be no more than their own.
+
+    And nobody who needs a second person for anything may be that one, too, in the name of another.
+    """
+    if (mine.person.name, mine.person.key, mine.role) == (of.person.name, of.person.key, of.role):
+        return True
+    everything = any(allow.whole and EVERY in allow.verbs for allow in mine.role.allow)
+    same = mine.role == of.role and not any(allow.own for allow in mine.role.allow)
+    return not mine.role.approval and (same or everything)

@@ -207,6 +207,8 @@ class Process(Session):
             asyncio.create_task(self._pump(source, stream))
             for source, stream in zip(self._sources, streams, strict=False)
         ]
+        for pump in pumps:
+            pump.add_done_callback(self._pumped)
         try:
             code = await asyncio.shield(fork.ended)
             self._heard(self._control)
@@ -233,6 +235,11 @@ class Process(Session):
                 watching.show(data)
             await self._write(stream, data)
 
+    def _pumped(self, pump: asyncio.Task[None]) -> None:
+        """A defect of ours: nobody would take what the session writes, and it would wait for ever."""
+        if not pump.cancelled() and pump.exception() is not None:
+            self.hang_up("a defect of the server's")
+
     async def _write(self, stream: Stream, data: bytes, within_s: float | None = None) -> None:
         """Once the client is gone or takes nothing more, what comes is dropped: nobody in the session waits for it."""
         if self._deaf:
@@ -241,12 +248,13 @@ class Process(Session):
         try:
             async with writing:
                 self._writing.add(writing)
-                await self._outlet.write(stream, data)
+                try:
+                    await self._outlet.write(stream, data)
+                finally:
+                    self._writing.discard(writing)
         except (OSError, TimeoutError):
             self._deaf = True
             self.hang_up()
-        finally:
-            self._writing.discard(writing)
 
     async def _farewell(self) -> None:
         """A terminal that the session left in strange modes is given back as it was, with why it ended."""
