@@ -10,6 +10,8 @@ DUMB = ("", "dumb", "unknown")  # values of TERM that tell of no screen
 
 def main() -> None:
     """The entry point `vmtui`. Ends the process with one of the codes of headless/exit_codes.py."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_streams()
     argv = sys.argv[1:]
     if argv in (["--version"], ["-V"]):
         import vmtui
@@ -24,6 +26,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Those that were closed: their numbers must not become those of a database, a log or a connection."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)
+            os.dup2(fd, number)
+            if fd != number:
+                os.close(fd)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _front_end(argv: list[str]) -> int:
