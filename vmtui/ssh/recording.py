@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from vmtui.engine import recordings
 from vmtui.engine.recordings import OUTPUT, RESIZE, Event, Header
 from vmtui.ssh.session import Request
 
+KEPT_FREE_BYTES = 256 << 20  # of the disk, or a twentieth if that is less: recordings are not what fills it
+LOOK_EVERY_BYTES = 1 << 20
 FULL = "\r\n\x1b[0m[the recording ends here: it has reached its size]\r\n"
 
 
@@ -40,11 +43,13 @@ class Recording:
             },
         )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _leave_room(folder)
         self.path = folder / recordings.file_name(at, person.name, session)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self.path, flags, 0o600)
         self._began = time.monotonic()
         self._left = limit_bytes
+        self._look_at = limit_bytes - LOOK_EVERY_BYTES
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line(msgspec.json.encode(header))
 
@@ -79,8 +84,18 @@ class Recording:
         rest = memoryview(line + b"\n")
         self._left -= len(rest)
         try:
+            if self._left < self._look_at:
+                self._look_at = self._left - LOOK_EVERY_BYTES
+                _leave_room(self._fd)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:
             self.close()
             raise
+
+
+def _leave_room(where: Path | int) -> None:
+    """Raises OSError, ENOSPC, where there is none to spare."""
+    disk = os.statvfs(where)
+    if disk.f_bavail * disk.f_frsize < min(KEPT_FREE_BYTES, disk.f_blocks * disk.f_frsize // 20):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -73,3 +74,22 @@ def test_one_of_another_session_is_never_written_over(tmp_path: Path) -> None:
     recorded(tmp_path).close()
     with pytest.raises(FileExistsError):
         recorded(tmp_path)
+
+
+def test_it_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, free = os.statvfs, [1 << 40]
+
+    def statvfs(where: Path | int) -> SimpleNamespace:
+        disk = real(where)
+        return SimpleNamespace(f_bavail=free[0] // disk.f_frsize, f_frsize=disk.f_frsize, f_blocks=1 << 40)
+
+    monkeypatch.setattr("os.statvfs", statvfs)
+    recording = recorded(tmp_path / "recordings", limit=64 << 20)
+    recording.output(b"x" * (1 << 20))
+    free[0] = 1 << 20
+    with pytest.raises(OSError, match="No space left"):
+        recording.output(b"x" * (1 << 20))
+    assert recording.closed
+    with pytest.raises(OSError, match="No space left"):
+        recorded(tmp_path / "recordings", session="def456")
+    assert [path.name for path in (tmp_path / "recordings").iterdir()] == [recording.path.name]
