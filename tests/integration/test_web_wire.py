@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -51,6 +53,19 @@ async def test_a_link_opens_once(it: Console) -> None:
         ("anna", "login", "done"),
         ("", "login", "denied"),
     ]
+
+
+async def test_a_login_that_cannot_be_noted_does_not_happen(it: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", full)
+        answer = await it.get(it.link())
+    assert answer.status == 503
+    assert "Set-Cookie" not in answer.headers
+    assert not it.lines
+    assert (await it.get(it.link())).status == 303
 
 
 async def test_the_cookie_is_for_one_path_and_no_script(it: Console) -> None:
@@ -257,6 +272,49 @@ async def test_a_session_that_does_not_begin_says_why(it: Console) -> None:
     it.sessions.full = True
     code, words = await closed(await it.terminal(await it.log_in()))
     assert (code, words) == (1013, "it did not begin: there are too many sessions")
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("leaves", ["page", "person"])
+async def test_who_leaves_while_a_session_begins_has_none(it: Console, leaves: str) -> None:
+    page = await it.log_in()
+    it.sessions.ready.clear()
+    socket = await it.terminal(page)
+    await until(lambda: it.sessions.asked == 1)
+    if leaves == "page":
+        await it.client.close()
+        await until(lambda: not it.web._runner.server.connections)  # type: ignore[union-attr]
+        it.sessions.ready.set()
+    else:
+        await it.get(f"{page}leave", "POST", Origin=it.base)
+        it.sessions.ready.set()
+        assert await closed(socket) == (1000, "you have logged out")
+    await until(lambda: it.sessions.opened and it.sessions.opened[0].hung_up)
+
+
+async def test_an_error_of_a_session_ends_its_page_alone(it: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = await it.log_in()
+    monkeypatch.setattr(Echo, "resize", None)
+    socket = await it.terminal(page)
+    await heard(socket, "80x24")
+    await socket.send_json(["resize", {"width": 1, "height": 1}])
+    assert await closed(socket) == (1011, "the server's log says why")
+    assert "internal error: TypeError" in it.said.getvalue()
+    await heard(await it.terminal(page), "80x24")
+
+
+async def test_without_a_host_header_nothing_is_told(it: Console) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.web.address.port)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    assert b" 421 " in await reader.readline()
+    writer.close()
 
 
 async def test_who_never_reads_stalls_only_itself(it: Console) -> None:

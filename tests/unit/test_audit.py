@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,35 @@ def test_a_full_disk_leaves_it_as_it_was(path: Path, monkeypatch: pytest.MonkeyP
     log.append(entry(3))
     log.close()
     assert [record.message for record in read(path)] == ["1", "3"]
+    assert isinstance(verify(path), Verified)
+
+
+def test_what_goes_on_when_the_disk_gets_full_is_noted_and_nothing_more_begins(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, real = Log(path), os.write
+    log.append(entry(1))
+    log.keep_room()
+    reserve = path.with_suffix(".reserve")
+    assert reserve.stat().st_blocks * 512 >= audit.RESERVE_BYTES
+
+    def write(fd: int, data: bytes) -> int:
+        return real(fd, data[:10] if reserve.exists() else data)
+
+    def no_space(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", write)
+        patch.setattr("os.posix_fallocate", no_space)
+        log.append(entry(2))
+        with pytest.raises(OperationFailed, match="no space left"):
+            log.keep_room()
+        assert not log.has_room
+        log.append(entry(3))
+    log.keep_room()
+    log.close()
+    assert [record.message for record in read(path)] == ["1", "2", "3"]
     assert isinstance(verify(path), Verified)
 
 

@@ -22,13 +22,14 @@ from typing import BinaryIO
 import msgspec
 
 from vmtui.core.errors import InvalidInput, LockHeld, NotFound, OperationFailed
-from vmtui.host.files import in_words, remedy
+from vmtui.host.files import FULL, in_words, remedy
 
 FILE = "audit.log"
 GENESIS = "0" * 64
 LONGEST_TEXT = 2000  # characters
 MOST_REFS = 100
 REPAIRED = "repair"  # the verb of the record that says what was mended
+RESERVE_BYTES = 1 << 20  # of the disk: more than is noted of what goes on when that is full
 LONGEST_LINE = 1 << 20  # more than the longest texts and refs need, whatever they are made of
 HEAD = re.compile(rb"(\d{20}) (\d{20}) ([0-9a-f]{64})\n")
 
@@ -97,6 +98,7 @@ class Log:
         Raises LockHeld if another process has it, InvalidInput if it is not as it was left, OperationFailed.
         """
         self._path = path
+        self._reserve = path.with_suffix(".reserve")
         self._clock = clock
         self._fds: list[int] = []
         try:
@@ -160,7 +162,10 @@ class Log:
         return InvalidInput(f"{self._path} was changed: {why}", hint=f"keep it, and begin anew: mv -t FOLDER {files}")
 
     def append(self, *entries: Entry) -> tuple[Record, ...]:
-        """Write them down; on disk when it returns. Raises OperationFailed: then none of them is in the file."""
+        """Write them down; on disk when it returns. Raises OperationFailed: then none of them is in the file.
+
+        On a full disk they take the place of what `keep_room` keeps.
+        """
         head, lines, records = self.head, [], []
         for entry in entries:
             record = _record(entry, head, self._clock())
@@ -169,16 +174,60 @@ class Log:
             head = Head(record.number, head.end + len(line), record.hash)
         data = b"".join(lines)
         try:
+            try:
+                self._write(data, head)
+            except OSError as error:
+                if error.errno not in FULL or not self._release_room():
+                    raise
+                self._write(data, head)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.head = head
+        return tuple(records)
+
+    def _write(self, data: bytes, head: Head) -> None:
+        """Raises OSError: then it is not in the file."""
+        try:
             os.ftruncate(self._fd, self.head.end)  # what an earlier failure could not take back
             _all(os.write(self._fd, data), data)
             os.fdatasync(self._fd)
             self._note_head(head)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self.head.end)
-            raise OperationFailed(f"{self._path}: {in_words(error)}", hint=remedy(error, self._path.parent)) from None
-        self.head = head
-        return tuple(records)
+            raise
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what goes on now can still be noted should the disk be full."""
+        return self._reserve.exists()
+
+    def keep_room(self) -> None:
+        """Before anything is begun that will have to be noted. Raises OperationFailed if it could not be."""
+        try:
+            os.ftruncate(self._fd, self.head.end)
+            if not self.has_room:
+                fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                try:
+                    os.posix_fallocate(fd, 0, RESERVE_BYTES)
+                except OSError:
+                    self._release_room()
+                    raise
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _release_room(self) -> bool:
+        """Whether there was any."""
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        return True
+
+    def _unwritable(self, error: OSError) -> OperationFailed:
+        return OperationFailed(f"{self._path}: {in_words(error)}", hint=remedy(error, self._path.parent))
 
     def _note_head(self, head: Head) -> None:
         """In place: a few bytes of one block are there whole, or not at all."""

@@ -32,6 +32,9 @@ class Journal:
         self._log = log
         self._out = out or sys.stderr
         self._clock = clock
+        self.alarm: Callable[[str], None] = lambda _: (
+            None
+        )  # is told that what goes on cannot be noted any more, and why
         self._credit, self._since = REFUSALS_AT_ONCE, clock()
         self._untold = 0
 
@@ -44,21 +47,35 @@ class Journal:
             pass
 
     def note(self, person: Person, session: str, verb: str, refs: tuple[str, ...], result: str, message: str) -> None:
-        """To the audit log alone. Raises OperationFailed."""
+        """What is about to happen, to the audit log alone. Raises OperationFailed: then it must not."""
+        self.keep_room()
+        self._append(person, session, verb, refs, result, message)
+
+    def keep_room(self) -> None:
+        """Before a session begins. Raises OperationFailed if what it does could not be noted."""
+        if self._log is not None:
+            self._log.keep_room()
+
+    def _append(
+        self, person: Person, session: str, verb: str, refs: tuple[str, ...], result: str, message: str
+    ) -> None:
         if self._log is not None:
             self._log.append(Entry(
                 who=person.name, key=person.key, origin=person.origin, session=session, verb=verb, refs=refs,
                 result=result, message=message,
             ))  # fmt: skip
+            if not self._log.has_room:
+                self.alarm("the disk is full")
 
     def try_note(
         self, person: Person, session: str, verb: str, refs: tuple[str, ...], result: str, message: str
     ) -> None:
-        """The same of what has happened already: a failure is said, and changes nothing."""
+        """The same of what has happened already: a failure is said, and the alarm rung."""
         try:
-            self.note(person, session, verb, refs, result, message)
+            self._append(person, session, verb, refs, result, message)
         except Fault as fault:
             self.say(f"the audit log lacks {verb} of {person.name}: {fault}")
+            self.alarm(str(fault))
 
     def told(
         self, person: Person, verb: str, result: str, message: str, *, session: str = "", refs: tuple[str, ...] = ()

@@ -117,15 +117,22 @@ class _Serving:
             stack.callback(store.close)
             self.journal = Journal(audit.Log(paths.state / audit.FILE))
             stack.callback(self.journal.close)
+            self.journal.keep_room()
             forks = await ForkServer.start(self.journal.say)
             stack.push_async_callback(forks.aclose)
             self.sessions = Sessions(
                 forks,
-                limits=Limits(sessions=serve.sessions, recording_bytes=int(serve.recording_size)),
+                limits=Limits(
+                    sessions=serve.sessions,
+                    sessions_per_person=serve.sessions_per_person,
+                    recording_bytes=int(serve.recording_size),
+                ),
                 audit=self.journal.try_note,
+                keep_room=self.journal.keep_room,
                 recordings=recordings.folder(paths) if serve.recordings else None,
             )
             stack.push_async_callback(self.sessions.aclose)
+            self.journal.alarm = self._end_what_cannot_be_noted
             self.server = Server(serve, self._found.gate, self.journal, self.sessions, recorded=serve.recordings)
             await self.server.use(keys)
             await self.server.listen(bound)
@@ -145,6 +152,10 @@ class _Serving:
     def _bind_web(self, stack: contextlib.AsyncExitStack) -> tuple[socket.socket, Address]:
         address = Address.parse(_where(self._args.web) if self._args.web else self._found.serve.web.listen)
         return stack.enter_context(bind(address.host, address.port)), address
+
+    def _end_what_cannot_be_noted(self, why: str) -> None:
+        reason = f"what is done here cannot be noted any more: {why}"
+        asyncio.get_running_loop().call_soon(self.sessions.hang_up, reason)
 
     async def _open_demo(self, stack: contextlib.AsyncExitStack) -> None:
         opened = await demo.open_demo(self._paths, self._args.demo, by=person.acting("vmtui serve --demo"))

@@ -38,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on all sessions together and on each."""
 
     sessions: int = 100
+    sessions_per_person: int = 100  # so that nobody takes all of them
     watchers: int = 8  # of one session
     buffer_bytes: int = 256 << 10  # between a terminal and its client, in either direction
     hang_up_s: float = 1.0  # for the panel to go

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from vmtui.core.errors import OperationFailed
@@ -18,17 +19,27 @@ ID_BYTES = 3
 
 
 class Sessions:
-    """Over one fork server, which it does not own. `audit` gets a line for each act and each begin and end."""
+    """Over one fork server, which it does not own. `audit` gets a line for each act and each begin and end.
+
+    `keep_room` raises Fault when it could get none: then nothing is begun.
+    """
 
     def __init__(
-        self, zygote: ForkServer, *, audit: Audit, limits: Limits | None = None, recordings: Path | None = None
+        self,
+        zygote: ForkServer,
+        *,
+        audit: Audit,
+        keep_room: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
+        recordings: Path | None = None,
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self.limits = limits or Limits()
         self._zygote = zygote
         self._audit = audit
+        self._keep_room = keep_room
         self._recordings = recordings
-        self._beginning = 0
+        self._beginning: list[str] = []  # whose
         self._ends: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -36,13 +47,18 @@ class Sessions:
         """Begin one; whoever opens it hangs it up when the client is gone. Raises Fault: nothing was begun."""
         if self._closed:
             raise OperationFailed("the server ends")
-        if len(self.sessions) + self._beginning >= self.limits.sessions:
+        who = request.person.name
+        open_now = [*self._beginning, *(session.request.person.name for session in self.sessions.values())]
+        if len(open_now) >= self.limits.sessions:
             raise OperationFailed(f"{self.limits.sessions} sessions are open, and no more are allowed")
-        self._beginning += 1
+        if open_now.count(who) >= self.limits.sessions_per_person:
+            raise OperationFailed(f"{who} has {self.limits.sessions_per_person} sessions open, and may have no more")
+        self._keep_room()
+        self._beginning.append(who)
         try:
             session = await self._begun(request, outlet)
         finally:
-            self._beginning -= 1
+            self._beginning.remove(who)
         self.sessions[session.id] = session
         end = asyncio.create_task(self._forget(session))
         self._ends.add(end)
@@ -67,7 +83,11 @@ class Sessions:
     async def aclose(self, reason: str = "the server ends") -> None:
         """Hang all up, and wait until they are gone."""
         self._closed = True
-        for session in list(self.sessions.values()):
-            session.hang_up(reason)
+        self.hang_up(reason)
         if self._ends:
             await asyncio.wait(self._ends)
+
+    def hang_up(self, reason: str) -> None:
+        """End all that are open."""
+        for session in list(self.sessions.values()):
+            session.hang_up(reason)

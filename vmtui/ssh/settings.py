@@ -37,6 +37,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     unauthenticated: Count = 256
     unauthenticated_per_address: Count = 128
     sessions: Count = 200
+    sessions_per_person: Count = 100
     sessions_per_connection: Count = 10
     recordings: bool = True  # of sessions on a terminal, where the role has them recorded
     recording_size: Size = field(default_factory=lambda: Size(64 << 20))

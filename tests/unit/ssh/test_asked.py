@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmtui.core.errors import OperationFailed
 from vmtui.core.policy import Person
+from vmtui.engine.audit import Log
 from vmtui.headless.exit_codes import Usage
 from vmtui.ssh.asked import MOST_COLUMNS, MOST_ROWS, clamped, words
 from vmtui.ssh.channel import passes
@@ -77,3 +82,33 @@ def test_of_very_many_refusals_some_are_told_and_how_many_were_not() -> None:
     now[0] = 10.0
     journal.refused(NOBODY, "again")
     assert out.getvalue().endswith("again (and 970 more before, of which nothing was noted)\n")
+
+
+def test_what_could_not_be_noted_is_not_begun_and_what_cannot_be_rings_the_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[str] = []
+    out = io.StringIO()
+    journal = Journal(Log(tmp_path / "audit.log"), out=out)
+    journal.alarm = rung.append
+    journal.note(NOBODY, "", "login", (), "done", "")
+    journal.try_note(NOBODY, "", "stop", (), "done", "")
+    assert not rung
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fdatasync", broken)
+    journal.try_note(NOBODY, "", "stop", (), "done", "")
+    assert len(rung) == 1
+    assert "the audit log lacks stop" in out.getvalue()
+    (tmp_path / "audit.reserve").unlink()
+    monkeypatch.undo()
+    journal.try_note(NOBODY, "", "stop", (), "done", "")
+    assert rung[1:] == ["the disk is full"]
+    monkeypatch.setattr("os.posix_fallocate", lambda fd, *_: broken(fd))
+    with pytest.raises(OperationFailed):
+        journal.note(NOBODY, "", "login", (), "done", "")
+    with pytest.raises(OperationFailed):
+        journal.keep_room()
+    journal.close()

@@ -99,7 +99,14 @@ class Pages:
             self._journal.refused(Person(name="", origin=came_from), "no such token for a browser")
             return _words(403, "This link has been used, or is too old. Ask for another:", ASK)
         login, secret = found
-        self._journal.told(login.person, LOGIN, "done", f"in a browser as {login.role.name}")
+        message = f"in a browser as {login.role.name}"
+        try:
+            self._journal.note(login.person, "", LOGIN, (), "done", message)
+        except Fault as fault:
+            self._logins.end(login, "")
+            self._journal.say(f"nobody is let in: {fault}")
+            return _words(503, "The audit log cannot be written: nobody is let in.")
+        self._journal.say(f"{login.person.name} from {came_from}: {LOGIN} done: {message}")
         path = f"/s/{login.id}/"
         # From a page of another site the browser would not send the cookie along a redirect: it is to begin anew here.
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
