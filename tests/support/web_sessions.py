@@ -69,13 +69,18 @@ class Echo(Session):
 
 
 class Echoes:
-    """Opens them. Once `full` it opens no more."""
+    """Opens them. Once `full` it opens no more, and none before `ready`."""
 
     def __init__(self) -> None:
         self.opened: list[Echo] = []
+        self.asked = 0
         self.full = False
+        self.ready = asyncio.Event()
+        self.ready.set()
 
     async def open(self, request: Request, outlet: Outlet) -> Session:
+        self.asked += 1
+        await self.ready.wait()
         if self.full:
             raise ResourceBusy("there are too many sessions")
         self.opened.append(Echo(len(self.opened), request, outlet))

@@ -77,7 +77,7 @@ class Pages:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         local = (request.get_extra_info("sockname") or ("",))[0]
-        if not self._names.knows(request.host, local):
+        if not self._names.knows(_host(request), local):
             return _words(421, "This host is not known by that name.", 'names = ["NAME"] in [serve.web]')
         try:
             return await handler(request)
@@ -129,12 +129,17 @@ class Pages:
     async def _page(self, request: web.Request) -> web.StreamResponse:
         login = self._login(request)
         html, policy = page.console(
-            login.person, login.role, host=request.host, path=f"/s/{login.id}/", tls=self._tls, recorded=self._recorded
+            login.person,
+            login.role,
+            host=_host(request),
+            path=f"/s/{login.id}/",
+            tls=self._tls,
+            recorded=self._recorded,
         )
         return _html(200, html, policy)
 
     async def _terminal(self, request: web.Request) -> web.StreamResponse:
-        if not origin.same(request.headers.get("Origin", ""), request.host, tls=self._tls):
+        if not origin.same(request.headers.get("Origin", ""), _host(request), tls=self._tls):
             self._journal.refused(Person(name="", origin=_origin(request)), "a page of another origin")
             raise web.HTTPForbidden(reason="A page of another origin may not open the console.")
         login = self._login(request)
@@ -144,15 +149,22 @@ class Pages:
         await socket.prepare(request)
         self._sockets.add(socket)
         try:
-            await self._serve(request, socket, login)
+            code, words = await self._serve(request, socket, login)
+        except Exception as error:
+            code, words = WSCloseCode.INTERNAL_ERROR, "the server's log says why"
+            self._journal.say(f"internal error: {type(error).__name__}: {error}")
         finally:
             self._sockets.discard(socket)
+        await terminal.close(socket, code, words)
         return socket
 
-    async def _serve(self, request: web.Request, socket: web.WebSocketResponse, login: Login) -> None:
+    async def _serve(self, request: web.Request, socket: web.WebSocketResponse, login: Login) -> tuple[int, str]:
+        """The whole of a session. What to close the socket with."""
         if len(login.sessions) + login.opening >= self._most:
-            words = f"this login has {self._most} sessions already, close another page first"
-            return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, words)
+            return (
+                WSCloseCode.TRY_AGAIN_LATER,
+                f"this login has {self._most} sessions already: close another page",
+            )
         wanted = Request(
             person=Person(name=login.person.name, key=login.person.key, origin=_origin(request)),
             role=login.role,
@@ -161,22 +173,28 @@ class Pages:
             size=terminal.size(request.query.get("width"), request.query.get("height")),
             via="web",
         )
+        ends = login.ends
         login.opening += 1
+        opening = asyncio.ensure_future(self._sessions.open(wanted, terminal.Screen(socket)))
         try:
-            session = await self._sessions.open(wanted, terminal.Screen(socket))
+            session = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the page has gone meanwhile
+            opening.add_done_callback(_unwanted)
+            raise
         except Fault as fault:
-            return await terminal.close(socket, WSCloseCode.TRY_AGAIN_LATER, f"it did not begin: {fault}")
+            return WSCloseCode.TRY_AGAIN_LATER, f"it did not begin: {fault}"
         finally:
             login.opening -= 1
+        if login.ends != ends:
+            session.hang_up(login.reason)
         login.sessions.add(session)
         try:
-            code, words = await terminal.connect(socket, session)
+            return await terminal.connect(socket, session)
         finally:
             login.sessions.discard(session)
-        return await terminal.close(socket, code, words)
 
     async def _leave(self, request: web.Request) -> web.StreamResponse:
-        if not origin.same(request.headers.get("Origin", ""), request.host, tls=self._tls):
+        if not origin.same(request.headers.get("Origin", ""), _host(request), tls=self._tls):
             raise web.HTTPForbidden(reason="A page of another origin may not end the login.")
         login = self._login(request)
         self._logins.end(login, "you have logged out")
@@ -195,6 +213,16 @@ class Pages:
     @property
     def _cookie(self) -> str:
         return "__Secure-vmtui" if self._tls else "vmtui"
+
+
+def _unwanted(opening: asyncio.Future[Session]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().hang_up()
+
+
+def _host(request: web.Request) -> str:
+    """The Host header. `Request.host` would look one up where there is none."""
+    return request.headers.get("Host", "")
 
 
 async def _harden(_: web.Request, response: web.StreamResponse) -> None:

@@ -44,12 +44,16 @@ class Login:
         self.until = until
         self.sessions: set[Session] = set()
         self.opening = 0
+        self.ends = 0  # how often its sessions were ended, and why at last
+        self.reason = ""
         self._digest = _digest(secret)
 
     def is_of(self, secret: str) -> bool:
         return secrets.compare_digest(self._digest, _digest(secret))
 
     def end(self, reason: str) -> None:
+        self.ends += 1
+        self.reason = reason
         for session in tuple(self.sessions):
             session.hang_up(reason)
 
