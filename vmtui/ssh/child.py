@@ -14,11 +14,12 @@ import socket
 import sys
 import termios
 import threading
+from pathlib import Path
 from typing import NoReturn
 
-from vmtui.core.policy import changes_nothing
+from vmtui.core.policy import Role, Verb, anywhere, changes_nothing
 from vmtui.core.resource import Ref
-from vmtui.engine import authority
+from vmtui.engine import audit, authority, recordings
 from vmtui.engine.authority import Authority
 from vmtui.engine.store import DATABASE, Store, open_context
 from vmtui.host.paths import Paths
@@ -120,7 +121,7 @@ def _run(message: Spawn) -> int:
     if changes_nothing(message.role):
         if message.uid != NO_USER:
             kept = _open_to_look()  # noqa: F841
-        walls.enter()
+        walls.enter(Paths.from_environment(), _not_for(message.role))
     if message.files:
         from vmtui.ssh import sftp
 
@@ -130,6 +131,17 @@ def _run(message: Spawn) -> int:
     from vmtui.headless import arguments
 
     return arguments.main_in_session(message.argv)
+
+
+def _not_for(role: Role) -> list[Path]:
+    """What of the server's is none of the business of who only looks."""
+    state = Paths.from_environment().state
+    hidden = [state / "ssh"]
+    if not anywhere(role, Verb.RECORDINGS):
+        hidden.append(state / recordings.FOLDER)
+    if not anywhere(role, Verb.AUDIT):
+        hidden.append(state / audit.FILE)
+    return hidden
 
 
 def _open_to_look() -> Store:

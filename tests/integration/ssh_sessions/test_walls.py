@@ -22,7 +22,12 @@ root_alone = pytest.mark.skipif(os.geteuid() != 0, reason="what root gives up")
 
 def inside(script: str, *arguments: str | Path | int) -> list[str]:
     """What a process within the walls says."""
-    code = f"import os, sys, socket\nfrom vmtui.ssh import walls\nwalls.enter()\n{script}"
+    begin = (
+        "import os, sys, socket", "from pathlib import Path", "from vmtui.host.paths import Paths",
+        "from vmtui.ssh import walls", "state = Path(sys.argv[1]) if len(sys.argv) > 1 else Path('/nowhere')",
+        "assert walls.enter(Paths(state, state, state), [state / 'ssh', state / 'audit.log']) == []",
+    )  # fmt: skip
+    code = "\n".join((*begin, script))
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -45,7 +50,7 @@ def test_nothing_of_the_file_system_can_be_written(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     file.write_text("as it was")
     script = f"""{TRY}
-path, folder = sys.argv[1], os.path.dirname(sys.argv[1])
+path, folder = sys.argv[1] + "/state.db", sys.argv[1]
 tries("write", lambda: open(path, "w"))
 tries("append", lambda: open(path, "a"))
 tries("truncate", lambda: os.truncate(path, 0))
@@ -59,7 +64,7 @@ tries("socket", lambda: socket.socket(socket.AF_UNIX).bind(folder + "/sock"))
 tries("read", lambda: open(path))
 tries("null", lambda: open("/dev/null", "w"))
 """
-    said = dict(line.split(maxsplit=1) for line in inside(script, file))
+    said = dict(line.split(maxsplit=1) for line in inside(script, tmp_path))
     assert (said.pop("read"), said.pop("null")) == ("done", "done")
     assert set(said.values()) <= {"Permission denied", "Operation not permitted", "Invalid cross-device link"}
     assert [path.name for path in tmp_path.iterdir()] == ["state.db"]
@@ -67,11 +72,11 @@ tries("null", lambda: open("/dev/null", "w"))
 
 
 @needs_landlock
-def test_no_process_outside_can_be_signalled_or_traced() -> None:
+def test_no_process_outside_can_be_signalled_or_traced(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as other:
         script = f"""{TRY}
 import ctypes, signal
-pid = int(sys.argv[1])
+pid = int(sys.argv[2])
 tries("kill", lambda: os.kill(pid, signal.SIGTERM))
 tries("pidfd", lambda: signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGTERM))
 tries("memory", lambda: open(f"/proc/{{pid}}/mem", "r+b"))
@@ -81,11 +86,35 @@ print("trace", libc.ptrace(16, pid, 0, 0), ctypes.get_errno())
 child = os.fork() or os._exit(os.system("exec sleep 0"))
 tries("own", lambda: os.kill(child, 0))
 """
-        said = dict(line.split(maxsplit=1) for line in inside(script, other.pid))
+        said = dict(line.split(maxsplit=1) for line in inside(script, tmp_path, other.pid))
         other.kill()
     assert said.pop("own") == "done"
     assert said.pop("trace") == "-1 1"
     assert set(said.values()) <= {"Permission denied", "Operation not permitted"}
+
+
+@needs_landlock
+@root_alone
+def test_of_what_only_root_may_read_nothing_is_seen_but_the_workspace(tmp_path: Path) -> None:
+    (tmp_path / "ssh").mkdir()
+    (tmp_path / "ssh/host_ed25519").write_text("the server's key")
+    (tmp_path / "audit.log").write_text("who did what")
+    (tmp_path / "state.db").write_text("what should be")
+    script = f"""{TRY}
+tries("shadow", lambda: open("/etc/shadow"))
+tries("home", lambda: os.listdir("/root"))
+tries("disk", lambda: open("/dev/vda", "rb"))
+tries("init", lambda: open("/proc/1/environ"))
+tries("key", lambda: open(state / "ssh/host_ed25519"))
+tries("mount", lambda: os.system("umount " + str(state / "ssh")) and os.listdir(state / "ssh") or os.stat("/none"))
+print("audit", repr(open(state / "audit.log").read()))
+print("state", open(state / "state.db").read())
+"""
+    said = dict(line.split(maxsplit=1) for line in inside(script, tmp_path))
+    assert said.pop("audit") == "''"
+    assert said.pop("state") == "what should be"
+    assert set(said.values()) == {"Permission denied", "No such file or directory"}
+    assert (tmp_path / "ssh/host_ed25519").exists()
 
 
 @root_alone
