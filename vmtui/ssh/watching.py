@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 from collections import deque
 from collections.abc import Callable
 
 from vmtui.core.policy import Person
+from vmtui.headless.drawing import Drawing
 from vmtui.ssh.session import Outlet
 
 SLOW = "the link is too slow to watch"
@@ -16,7 +18,11 @@ SIZE_REPORT = re.compile(rb"\x1b\[48;[0-9;:]{1,64}t")  # of another terminal tha
 
 
 class Watching:
-    """`keys` takes those of somebody who drives, `restore` says what gives a terminal back, `gone` is called once."""
+    """`keys` takes those of somebody who drives, `restore` says what gives a terminal back, `gone` is called once.
+
+    A guest's bytes draw on the terminal of somebody who only looks, and do nothing else to it: it is not theirs that
+    the guest was opened on.
+    """
 
     def __init__(
         self,
@@ -34,6 +40,8 @@ class Watching:
         self._outlet = outlet
         self._limit = limit_bytes
         self._keys, self._restore, self._gone = keys, restore, gone
+        self._drawing = None if drives else Drawing()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending: deque[bytes] = deque()
         self._bytes = 0
         self._some = asyncio.Event()
@@ -50,6 +58,8 @@ class Watching:
         return f"{self.person.name} {self.verb}s"
 
     def show(self, data: bytes) -> None:
+        if self._drawing is not None and self._why is None:
+            data = self._drawing.feed(self._decoder.decode(data)).encode()
         if self._why is not None or not data:
             return
         self._pending.append(data)
@@ -72,7 +82,10 @@ class Watching:
         self._why = why
         if drop:
             self._pending.clear()
-        self._pending.append(self._restore())
+        restored = self._restore()
+        if self._drawing is not None:  # it was put into no other mode
+            restored = Drawing().feed(restored.decode()).encode()
+        self._pending.append(restored)
         self._some.set()
         asyncio.get_running_loop().call_later(LAST_S, self._task.cancel)
         self._gone(self)
