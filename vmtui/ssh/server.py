@@ -211,7 +211,7 @@ def _explained(error: OSError, address: str, port: int, where: str) -> Fault:
 
 def silence() -> None:
     """asyncssh tells of each connection, and of what it would raise anyway."""
-    for name in ("asyncssh", "asyncssh.sftp"):
+    for name in ("asyncssh", "asyncssh.sftp", "asyncio"):  # the last warns of each write to who is gone
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
