@@ -22,10 +22,23 @@ READ = landlock.READ_FILE | landlock.READ_DIR | landlock.EXECUTE
 WRITE = READ | landlock.WRITE_FILE | landlock.TRUNCATE | landlock.IOCTL_DEV
 WRITABLE = ("/dev/null", "/dev/tty")
 # Programs, what the kernel tells, and what libraries look up: nothing here is for root's eyes alone.
-SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys", "/var/lib/dpkg")
+SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/opt",
+    "/proc",
+    "/sys",
+    "/var/lib/dpkg",
+    "/run/vmtui-tap",
+)
 CONFIGURATION = (
     "alternatives", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-    "nsswitch.conf", "os-release", "passwd", "protocols", "resolv.conf", "services", "ssl/certs", "timezone",
+    "nsswitch.conf", "os-release", "passwd", "protocols", "resolv.conf", "services", "ssl/certs", "subgid", "subuid",
+    "timezone",
 )  # fmt: skip
 DEVICES = ("/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/pts")
 CAP_DAC_READ_SEARCH = 2  # linux/capability.h

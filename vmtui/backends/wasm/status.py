@@ -70,7 +70,13 @@ def facts(directory: Path, seen: state.Observed) -> tuple[Fact, ...]:
 
 
 def differs(made: state.ModuleFacts) -> bool:
-    """Whether the file that the module was copied from is another one now."""
+    """Whether the file that the module was copied from is another one now, as far as this process can read it."""
+    try:
+        Path(made.source).open("rb").close()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
     try:
         return hashlib.sha256(module.read(Path(made.source))).hexdigest() != made.sha256
     except InvalidInput:
