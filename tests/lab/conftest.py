@@ -18,7 +18,7 @@ collect_ignore_glob = [] if INSIDE else ["test_*.py"]
 
 def pytest_configure(config: pytest.Config) -> None:
     if INSIDE and not config.pluginmanager.has_plugin("progress"):
-        config.pluginmanager.register(Progress(NOTES), "progress")
+        config.pluginmanager.register(Progress(NOTES, notes=not hasattr(config, "workerinput")), "progress")
 
 
 def pytest_report_header() -> str | None:

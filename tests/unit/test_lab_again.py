@@ -113,7 +113,7 @@ def test_bad(): assert 1 == 2
 def test_untidy(falls): pass
 def test_left_out(): pytest.skip("not here")
 """
-OPTIONS = ("-p", "no:cacheprovider", "-p", "no:asyncio")
+OPTIONS = ("-p", "no:cacheprovider", "-p", "no:asyncio", "--timeout", "77")
 PASSED = ["test_it.py::test_good", "test_it.py::test_named[a b]", "test_it.py::test_named[\\n]"]
 
 
@@ -130,8 +130,28 @@ def test_what_passed_is_noted_and_left_out(pytester: pytest.Pytester, tmp_path: 
     assert not {report.nodeid for report in ran.getreports("pytest_runtest_logreport")} & set(PASSED)
 
 
+def test_what_runs_is_noted_while_it_does(
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path))
+    said = "77 test_it.py::test_it\n"
+    pytester.makepyfile(
+        test_it=f"import os\ndef test_it():\n    assert open(os.environ['NOTES'] + '/running').read() == {said!r}"
+    )
+    pytester.inline_run(*OPTIONS, plugins=[Progress(tmp_path)]).assertoutcome(passed=1)
+    assert not (tmp_path / "running").exists()
+
+
 def test_nothing_left_to_run_is_no_failure(pytester: pytest.Pytester, tmp_path: Path) -> None:
     pytester.makepyfile("def test_good(): pass")
     for _ in range(2):
         assert pytester.inline_run(*OPTIONS, plugins=[Progress(tmp_path)]).ret == pytest.ExitCode.OK
     assert pytester.inline_run(*OPTIONS, "-k", "none").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_worker_leaves_out_and_notes_nothing(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    pytester.makepyfile("def test_good(): pass\ndef test_bad(): assert False\ndef test_better(): pass")
+    (tmp_path / "passed").write_text(noted := "test_a_worker_leaves_out_and_notes_nothing.py::test_good\n")
+    ran = pytester.inline_run(*OPTIONS, plugins=[Progress(tmp_path, notes=False)])
+    ran.assertoutcome(passed=1, failed=1)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir() if file.is_file()] == [("passed", noted)]

@@ -93,7 +93,7 @@ def run(job: Job, out: IO[bytes], *, timeout_s: float, passed: str = "") -> int:
             if job.terminal:
                 _foreground(argv, timeout_s)
             else:
-                _piped(argv, Pulse(share), timeout_s, job.still_s, out)
+                _piped(argv, Pulse(share, job.still_s), timeout_s, out)
             if not (share / "code").exists():
                 raise LabCrashed("the lab went down under its job")
             return int((share / "code").read_text())
@@ -164,7 +164,7 @@ def _command(share: Path, job: Job, kernel: Kernel) -> list[str]:
     ]  # fmt: skip
 
 
-def _piped(argv: list[str], pulse: Pulse, timeout_s: float, still_s: float, out: IO[bytes]) -> None:
+def _piped(argv: list[str], pulse: Pulse, timeout_s: float, out: IO[bytes]) -> None:
     """Returns when it has gone down. A signal to our process group does not reach it: it ends with us."""
     ours, its = socket.socketpair()
     argv = [*argv, "-chardev", f"socket,id=monitor,fd={its.fileno()}", "-mon", "chardev=monitor,mode=control"]
@@ -187,15 +187,13 @@ def _piped(argv: list[str], pulse: Pulse, timeout_s: float, still_s: float, out:
         pumping = threading.Thread(target=pump)
         pumping.start()
         try:
-            _watched(process, pulse, ours, timeout_s, still_s)
+            _watched(process, pulse, ours, timeout_s)
         finally:
             process.kill()
             pumping.join()
 
 
-def _watched(
-    process: subprocess.Popen[bytes], pulse: Pulse, qmp: socket.socket, timeout_s: float, still_s: float
-) -> None:
+def _watched(process: subprocess.Popen[bytes], pulse: Pulse, qmp: socket.socket, timeout_s: float) -> None:
     """Raises LabCrashed, LabFailed; both say where its processors are."""
     end = time.monotonic() + timeout_s
     while True:
@@ -203,9 +201,8 @@ def _watched(
             return _gone(process.wait(LOOK_S))
         except subprocess.TimeoutExpired:
             now = time.monotonic()
-        missing, missing_s = pulse.look(now, waited_s(process.pid))
-        if missing_s > still_s:
-            raise LabCrashed(f"the lab stands still, {missing} for {missing_s:.0f} s\n{monitor.state(qmp)}")
+        if stands_still := pulse.look(now, waited_s(process.pid)):
+            raise LabCrashed(f"the lab stands still, {stands_still}\n{monitor.state(qmp)}")
         if now > end:
             raise LabFailed(f"the job did not end within {timeout_s:.0f} s\n{monitor.state(qmp)}")
 
