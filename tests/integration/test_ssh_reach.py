@@ -61,9 +61,13 @@ IMAGE = "/dev/disk/data/disk.qcow2"
 def sftp(ssh: Client, key: Key, site: Site, commands: str, *options: str) -> subprocess.CompletedProcess[bytes]:
     argv = [*ssh.openssh(key, "sftp"), *options, "-P", str(ssh.door.port), "-b", "-", f"{LOGIN}@{HOST}"]
     return subprocess.run(
-        site.machine.inside(*argv, folder=ssh.home), input=commands.encode(), capture_output=True, env=ssh.environment, cwd=ssh.home,
-        check=False, timeout=120,
-    )  # fmt: skip
+        site.machine.inside(*argv, folder=ssh.home),
+        input=commands.encode(),
+        capture_output=True,
+        env=ssh.environment,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_ports_and_files_are_reached_by_who_may(site: Site) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from vmtui.core.backend import FileTree
 from vmtui.core.resource import Kind, Ref
-from vmtui.ssh.sftp import Files, serve
+from vmtui.ssh.sftp import serve
+from vmtui.ssh.sftp_files import Files
 from vmtui.ssh.sftp_tree import Held, Tree, Volume
 
 Note = Callable[[Volume, str], None]

@@ -19,7 +19,7 @@ from tests.support.sftp_server import files
 from vmtui.core.errors import ResourceBusy
 from vmtui.ssh import sftp_tree
 from vmtui.ssh import sftp_wire as wire
-from vmtui.ssh.sftp import Files
+from vmtui.ssh.sftp_files import Files
 from vmtui.ssh.sftp_wire import Attributes, BadMessage, Packet
 
 ROOT = Path(__file__).parents[3]
