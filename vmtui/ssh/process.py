@@ -20,6 +20,7 @@ from vmtui.core.policy import Person
 from vmtui.host.files import in_words
 from vmtui.ssh import identity
 from vmtui.ssh.forks import Fork, ForkServer
+from vmtui.ssh.hearing import Hearing
 from vmtui.ssh.idle import IdleClock
 from vmtui.ssh.modes import Modes
 from vmtui.ssh.pump import READ_BYTES, Sink, Source
@@ -54,7 +55,6 @@ class Process(Session):
         self._fork: Fork | None = None
         self._master = -1
         self._control: socket.socket | None = None
-        self._reader = served.ToServerReader()
         self._sources: list[Source] = []
         self._sink: Sink | None = None
         self._writing: set[asyncio.Timeout] = set()
@@ -199,9 +199,8 @@ class Process(Session):
     # To the client
 
     async def _live(self, fork: Fork) -> int:
-        loop = asyncio.get_running_loop()
         assert self._control is not None
-        loop.add_reader(self._control, self._heard, self._control)
+        hearing = Hearing(self._control, self._heard, self._heard_wrong)
         streams: tuple[Stream, ...] = ("stdout", "stderr")
         pumps = [
             asyncio.create_task(self._pump(source, stream))
@@ -211,7 +210,7 @@ class Process(Session):
             pump.add_done_callback(self._pumped)
         try:
             code = await asyncio.shield(fork.ended)
-            self._heard(self._control)
+            await hearing.rest()
             for source in self._sources:
                 source.finish()
             await asyncio.gather(*pumps)
@@ -223,6 +222,7 @@ class Process(Session):
             self._note("session", "done", f"ends with {code}" + (f": {self.reason}" if self.reason else ""))
             return code
         finally:
+            hearing.close()
             self._close(pumps)
 
     async def _pump(self, source: Source, stream: Stream) -> None:
@@ -308,21 +308,13 @@ class Process(Session):
 
     # What a session says to the server, and the server to it
 
-    def _heard(self, control: socket.socket) -> None:
-        try:
-            data = control.recv(READ_BYTES)
-            told = self._reader.feed(data)
-        except BlockingIOError:
-            return
-        except (OSError, WireError) as error:
-            data, told = b"", []
-            if isinstance(error, WireError):
-                self._note("session", "failed", f"it said what it must not: {error}")
-                self.hang_up("the session is not in order")
-        for audited in told:
-            self._audit(self.request.person, self.id, audited.verb, audited.refs, audited.result, audited.message)
-        if not data:
-            asyncio.get_running_loop().remove_reader(control)
+    def _heard(self, told: served.ToServer) -> None:
+        """Held to the session's person, whatever it says."""
+        self._audit(self.request.person, self.id, told.verb, told.refs, told.result, told.message)
+
+    def _heard_wrong(self, error: WireError) -> None:
+        self._note("session", "failed", f"it said what it must not: {error}")
+        self.hang_up("the session is not in order")
 
     def _tell(self, message: served.ToSession) -> None:
         """To the panel; others do not listen. What it has no room for is lost."""
@@ -377,7 +369,6 @@ class Process(Session):
         if self._sink is not None:
             self._sink.close()
         if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
         if self._recording is not None:
