@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.segment import Segment
+from textual.events import MouseDown
 
 from tests.support.fakes import open_fakes
 from tests.support.panel import panel_of, shown, until, workspace_of
@@ -440,3 +441,17 @@ def test_long_lines_of_the_detail_go_on_below() -> None:
     assert [len(part) for part in parts] == [40, 40, 26]
     assert "".join([parts[0], *(part[4:] for part in parts[1:])]) == "".join(segment.text for segment in line)
     assert wrapped(line, 200) == [line]
+
+
+async def test_a_click_on_what_has_just_been_closed_does_no_harm(workspace: Workspace) -> None:
+    async with panel_of(workspace) as (app, pilot):
+        app.home.select(WEB)
+        await pilot.press("d")
+        await until(pilot, lambda: app.home.detail is not None and app.home.detail.region.width > 0)
+        assert app.home.detail is not None
+        x, y = app.home.detail.region.center
+        app.home.action_detail()
+        for _ in range(200):
+            app.screen._forward_event(MouseDown(None, int(x), int(y), 0, 0, 1, False, False, False))
+            await asyncio.sleep(0)
+        assert app.is_running

@@ -22,6 +22,7 @@ class PanelScreen(Screen[None]):
 
     NAME: ClassVar[str] = ""
     NEEDS: ClassVar[Mapping[str, Need]] = {}
+    ALLOW_SELECT = False  # the terminal's own does; Textual's is begun in widgets that have just been closed, too
     FILTERS: ClassVar[bool] = False  # whether "/" means something here
 
     def compose(self) -> ComposeResult:
