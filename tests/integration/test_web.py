@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -25,6 +26,7 @@ from tests.support.chromium import Chromium, Tab
 from tests.support.claims import port
 from tests.support.ssh_keys import Key
 from tests.support.ssh_server import Console, processes_of
+from vmtui.tui.commands import ALIASES, COMMANDS
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -183,6 +185,52 @@ async def test_a_viewer_changes_nothing(house: House, browser: Chromium) -> None
     await tab.close()
     await asyncio.to_thread(house.console.alone)
     assert house.console.contents() == before
+
+
+async def test_a_viewer_changes_nothing_by_any_command(house: House) -> None:
+    async with commanded(house, house.anna, ["stop hello"]):
+        await house.until("hello", "stopped")  # that is what these keys do for somebody who may
+    await asyncio.to_thread(house.console.alone)
+    before = house.console.contents()
+    async with commanded(house, house.vera, [f"{name} web" for name in (*COMMANDS, *ALIASES)]):
+        await asyncio.sleep(2)  # for what it might have begun
+    await asyncio.to_thread(house.console.alone)
+    assert house.console.contents() == before
+
+
+@asynccontextmanager
+async def commanded(house: House, key: Key, commands: list[str]) -> AsyncIterator[None]:
+    """The panel, once it was given each of them, over the wire as a page would, and all that it asked was agreed to."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+        async with client.get(house.link(key)) as answer:
+            address = str(answer.url.with_path(f"{answer.url.path}terminal"))
+        socket = None
+        for command in commands:
+            if socket is None or socket.closed:  # one of them leaves
+                socket = await client.ws_connect(address, headers={"Origin": f"http://127.0.0.1:{house.port}"})
+                await settled(socket, HOME)
+            for keys in ("\x1b[27u\x1b[27u1", f":{command}\r", "y", "\r"):
+                await socket.send_json(["stdin", keys])
+                await settled(socket)
+        yield
+
+
+async def settled(socket: aiohttp.ClientWebSocketResponse, text: str = "") -> None:
+    """Returns when it has shown `text`, and then nothing for a moment."""
+    shown = b""
+    while True:
+        quiet = text.encode() in shown
+        message = await socket.receive() if not quiet else await _within(socket, 0.05)
+        if message is None or message.type is not aiohttp.WSMsgType.BINARY:
+            return
+        shown += message.data
+
+
+async def _within(socket: aiohttp.ClientWebSocketResponse, limit_s: float) -> aiohttp.WSMessage | None:
+    try:
+        return await socket.receive(timeout=limit_s)
+    except TimeoutError:
+        return None
 
 
 async def stop(tab: Tab, name: str) -> None:
