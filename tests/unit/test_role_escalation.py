@@ -119,6 +119,18 @@ async def test_what_one_makes_is_ones_own(workspace: Workspace) -> None:
     assert workspace.store.target(ANNAS).owner == "anna"
 
 
+async def test_whose_it_stays_is_said_to_who_changes_what_others_made(workspace: Workspace) -> None:
+    """Who makes a resource of another's profile before they do could else wait in it for what they put there."""
+    anna = acting(workspace, OWN)
+    assert (await anna.plan(profile("dev", {"container/annas": box()}))).notes == ()
+    await apply(anna, {"container/annas": box()})
+    changed = profile("dev", {"container/annas": box(image="y")})
+    assert (await anna.plan(changed)).notes == ()
+    ((ref, note),) = (await workspace.plan(changed, prune=False)).notes
+    assert ref == ANNAS
+    assert note.startswith("anna made it")
+
+
 async def test_a_plan_that_was_made_before_somebody_else_took_the_name_is_void(workspace: Workspace) -> None:
     anna, bert = acting(workspace, OWN), acting(workspace, OWN, "bert")
     berts = await bert.plan(profile("dev", {"container/annas": box(image="y")}))

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -35,11 +35,11 @@ from vmtui.engine.authority import Authority
 from vmtui.engine.consent import Consents
 from vmtui.engine.lock import exclusive
 from vmtui.engine.operations import Emit, Outcome, Run, roll_back
-from vmtui.engine.plan import Plan, make_down_plan, make_plan, plugs
+from vmtui.engine.plan import Change, Plan, make_down_plan, make_plan, plugs
 from vmtui.engine.reading import Reading
 from vmtui.engine.reap import reap
 from vmtui.engine.registry import Registry
-from vmtui.engine.store import DATABASE, Store, open_context
+from vmtui.engine.store import DATABASE, Applied, Store, open_context
 from vmtui.host import trace
 from vmtui.host.paths import Paths
 from vmtui.profile import graph
@@ -143,7 +143,15 @@ class Workspace(Reading):
             if check:
                 await selection.preflight(self.registry, self._permitted_of(plan), declared)
         changes = tuple(msgspec.structs.replace(each, reason=self.guard.text(each.reason)) for each in plan.changes)
-        return msgspec.structs.replace(plan, changes=changes, notes=(*plan.notes, *notes))
+        owned = self._owned_by_others(changes, applied)
+        return msgspec.structs.replace(plan, changes=changes, notes=(*plan.notes, *notes, *owned))
+
+    def _owned_by_others(self, changes: Iterable[Change], rows: Mapping[Ref, Applied]) -> Iterator[tuple[Ref, str]]:
+        """Whose it stays, whatever is put into it: a role can allow more on what one made, whoever names it, too."""
+        for change in changes:
+            row = rows.get(change.ref)
+            if change.desired is not None and row is not None and row.owner not in ("", self._name):
+                yield change.ref, f"{row.owner} made it, and may do with it what their role allows on what is theirs"
 
     def _seen_refs(self, refs: Iterable[Ref]) -> set[Ref]:
         return {ref for ref in refs if self.guard.sees(ref)}
