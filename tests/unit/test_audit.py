@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from vmtui.core.errors import InvalidInput, LockHeld, NotFound, OperationFailed
 from vmtui.engine import audit
 from vmtui.engine.audit import Broken, Entry, Head, Log, Verified, read, verify
+from vmtui.headless.audit import shown
 
 NOW = 1_796_000_000.25
 
@@ -243,3 +244,11 @@ def test_what_is_too_long_is_cut(path: Path) -> None:
     assert record.message.endswith("… (and 50 more refs)")
     assert record.who == "?"
     assert len(record.line()) < audit.LONGEST_LINE
+
+
+def test_a_stranger_is_not_told_as_the_console(path: Path) -> None:
+    log = Log(path)
+    stranger, console = log.append(entry(who="", origin="192.0.2.7 port 1"), entry(who=""))
+    log.close()
+    assert "  somebody unknown  " in shown(stranger)
+    assert "  the console itself  " in shown(console)

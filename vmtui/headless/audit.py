@@ -58,7 +58,7 @@ def shown(record: Record) -> str:
     what = " ".join([record.verb, *record.refs])
     message = f": {record.message}" if record.message else ""
     whence = ", ".join(part for part in (record.origin, record.key, record.session) if part)
-    who = record.who or "the console itself"
+    who = record.who or ("somebody unknown" if record.origin else "the console itself")
     return text.clean(f"{record.time}  {who}  {what}  {record.result}{message}{f'  ({whence})' if whence else ''}")
 
 
