@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,7 @@ from tests.support.chromium import Chromium, Tab
 from tests.support.claims import port
 from tests.support.ssh_keys import Key
 from tests.support.ssh_server import Console, processes_of
+from vmtui.headless.exit_codes import ExitCode
 from vmtui.tui.commands import ALIASES, COMMANDS
 
 pytestmark = [
@@ -381,6 +383,31 @@ async def test_who_runs_the_server_has_a_link_too(house: House, browser: Chromiu
     assert second[0] != first[0]
     tab = await panel(browser, second[0])
     assert "role admin" in await tab.run("document.querySelector('header').innerText")
+
+
+@pytest.mark.parametrize(
+    ("settings", "address", "says"),
+    [
+        ("", "127.0.0.1:TAKEN", "cannot listen at 127.0.0.1:TAKEN"),
+        ("tls = false", "0.0.0.0:FREE", "is reached by others, and has no TLS"),
+        ('certificate = "c.pem"\nkey = "k.pem"\ntls = true', "127.0.0.1:FREE", "is not a file"),
+        ('names = ["a b"]', "127.0.0.1:FREE", "serve.web.names[0]"),
+    ],
+)
+async def test_what_cannot_be_served_is_one_error(settings: str, address: str, says: str) -> None:
+    root = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    try:
+        settings = f"[serve.web]\n{settings}"
+        with Console(root, settings=settings) as console, socket.create_server(("127.0.0.1", 0)) as other:
+            console.person("anna", "admin")
+            taken = str(other.getsockname()[1])
+            address = address.replace("TAKEN", taken).replace("FREE", str(port()))
+            told = console.cli.refused(ExitCode.ROLLED_BACK, *console.words("--web", address))
+            assert says.replace("TAKEN", taken) in told
+            assert "hint: " in told
+        assert processes_of(root) == []
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 async def test_with_a_certificate_of_its_own(browser: Chromium) -> None:

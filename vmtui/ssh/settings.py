@@ -66,8 +66,8 @@ def of(file: TomlFile) -> Serve:
             address(text)
         except ValueError as error:
             file.refuse(("serve", "listen", at), str(error))
-    for key, message in serve.web.faults():
-        file.refuse(("serve", "web", *key), message)
+    for key, message, hint in serve.web.faults():
+        file.refuse(("serve", "web", *key), message, hint)
     return serve
 
 

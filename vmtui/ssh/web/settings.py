@@ -33,17 +33,21 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sessions: Count = 8  # at once, of one login
     connections: Count = 64  # at once, beside those that belong to a login
 
-    def faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What its types do not say is wrong: a key, and why."""
+    def faults(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+        """What its types do not say is wrong: a key, why, and a hint."""
         try:
             Address.parse(self.listen)
         except InvalidInput as fault:
-            yield ("listen",), str(fault)
+            yield ("listen",), str(fault), f'listen = "{DEFAULT}"'
         for at, name in enumerate(self.names):
             if len(name) > 253 or not NAME.fullmatch(name):
-                yield ("names", at), f"{name!r} is not the name of a host"
+                yield ("names", at), f"{name!r} is not the name of a host", 'names = ["console.example"]'
         if bool(self.certificate) != bool(self.key):
-            yield ("certificate" if self.certificate else "key",), "certificate and key go together"
+            yield (
+                ("certificate" if self.certificate else "key",),
+                "certificate and key go together",
+                'certificate = "FILE", key = "FILE"',
+            )
 
 
 class Address(msgspec.Struct, frozen=True):
