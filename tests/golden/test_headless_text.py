@@ -170,9 +170,10 @@ def documents() -> dict[str, str]:
         "profile": jsonschema.text(jsonschema.profile(option_types)),
         "events": jsonschema.text(jsonschema.events()),
         "config": jsonschema.text(jsonschema.config()),
+        "serve": jsonschema.text(jsonschema.serve()),
     }
 
 
-@pytest.mark.parametrize("name", ["profile", "config", "events"])
+@pytest.mark.parametrize("name", ["profile", "config", "events", "serve"])
 def test_schemas_in_docs_are_current(name: str) -> None:
     check(Path(ROOT / "docs/schema" / f"{name}.json"), documents()[name])

@@ -246,6 +246,7 @@ def test_backends_and_doctor(up: Cli) -> None:
 def test_schema(cli: Cli) -> None:
     assert json.loads(cli.ok("schema"))["title"] == "vmtui profile"
     assert json.loads(cli.ok("schema", "events"))["title"] == "vmtui events"
+    assert json.loads(cli.ok("schema", "serve"))["title"] == "vmtui serve.toml"
 
 
 def test_reap_is_quiet(up: Cli) -> None:

@@ -15,8 +15,8 @@ import pytest
 from tests.support.web_console import ANNA, Console, closed, console, heard
 from tests.support.web_sessions import Echo
 from vmtui.core.policy import BUILTIN, Person
+from vmtui.profile.serving import WebSettings
 from vmtui.ssh.web import app, server
-from vmtui.ssh.web.settings import WebSettings
 from vmtui.ssh.web.terminal import MESSAGE_BYTES
 
 WAIT_S = 60.0

@@ -14,10 +14,11 @@ from tests.support.web_sessions import Echoes
 from vmtui.core.policy import BUILTIN, Person, Role
 from vmtui.engine import audit
 from vmtui.engine.audit import Log, Record
+from vmtui.profile.serving import WebSettings
 from vmtui.ssh.journal import Journal
 from vmtui.ssh.server import bind
 from vmtui.ssh.web.server import Web
-from vmtui.ssh.web.settings import Address, WebSettings
+from vmtui.ssh.web.settings import Address
 
 ANNA = Person(name="anna", key="SHA256:anna", origin="192.0.2.7 port 40022")
 

@@ -213,7 +213,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _schema(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", nargs="?", choices=("profile", "config", "events"), default="profile", help="(default profile)"
+        "what", nargs="?", choices=("profile", "config", "events", "serve"), default="profile", help="(default profile)"
     )
     json(parser, "accepted; a schema always is JSON")
 

@@ -198,7 +198,7 @@ def schema(args: argparse.Namespace) -> int:
     if args.what == "profile":
         made = jsonschema.profile(option_types)
     else:
-        made = jsonschema.config() if args.what == "config" else jsonschema.events()
+        made = {"config": jsonschema.config, "events": jsonschema.events, "serve": jsonschema.serve}[args.what]()
     sys.stdout.write(jsonschema.text(made))
     return ExitCode.OK
 

@@ -1,7 +1,8 @@
-"""What each key of a profile or of the settings means, in one line: for editors through the JSON Schema."""
+"""What each key of a profile, the settings or serve.toml means, in one line: for editors through the JSON Schema."""
 
 from __future__ import annotations
 
+from vmtui.core.policy import Allow, Role
 from vmtui.core.resource import Kind
 from vmtui.core.specs import (
     SPECS,
@@ -14,6 +15,7 @@ from vmtui.core.specs import (
     VmSpec,
     Workload,
 )
+from vmtui.profile.serving import Serve, WebSettings
 from vmtui.profile.settings import Settings
 
 FIELDS: dict[type, dict[str, str]] = {
@@ -106,6 +108,50 @@ FIELDS: dict[type, dict[str, str]] = {
         "columns": "The columns of the list, in this order, as far as the terminal is wide enough; all without it.",
         "detach_key": "The key that leaves a console.",
         "keys": "Other keys for what the panel can do: the id of an action, and one key or several with commas.",
+    },
+    Serve: {
+        "listen": 'Addresses to listen at, "ADDRESS:PORT" or "[IPV6]:PORT".',
+        "keys": "The file that says who may come in.",
+        "host_key": "The private key that the server has; without it one of its own.",
+        "host_key_grace": "How long a new host key is announced before it takes the place of the old one.",
+        "login_timeout": "How long a login may take.",
+        "keepalive": "How often a silent client is asked whether it is there; after three times it is gone.",
+        "connections": "How many connections there may be.",
+        "connections_per_person": "How many of them one person may have.",
+        "unauthenticated": "How many of those who have not proved a key; then the silent ones go first.",
+        "unauthenticated_per_address": "How many of them from one address, of IPv6 from one /64.",
+        "sessions": "How many sessions there may be, over SSH and in browsers.",
+        "sessions_per_person": "How many of them one person may have.",
+        "sessions_per_connection": "How many of them one connection may have.",
+        "recordings": "Record sessions on a terminal, where the role does not say otherwise.",
+        "recording_size": "How large a recording gets at most.",
+        "web": "The console in a browser, with vmtui serve --web.",
+    },
+    WebSettings: {
+        "listen": 'The address to listen at, "ADDRESS:PORT".',
+        "names": "Names by which browsers know this host; links have the first.",
+        "tls": "Speak TLS; without it wherever others can reach the address.",
+        "certificate": "A certificate as PEM file; without it one that is signed by itself is made.",
+        "key": "Its private key as PEM file.",
+        "token_lifetime": "How long a link opens the console.",
+        "login_lifetime": "How long a browser stays logged in.",
+        "sessions": "How many sessions one login may have.",
+        "connections": "How many connections that belong to no login.",
+    },
+    Role: {
+        "about": "What it is for, in words.",
+        "allow": "What it permits: one of the tables is enough.",
+        "approval": "What a second person with another key must agree to.",
+        "idle": "Sessions end after this time without a key; without it never.",
+        "user": "The user of the host as whom sessions run, in that user's workspace.",
+        "record": "Record its sessions on a terminal.",
+    },
+    Allow: {
+        "verbs": 'What is permitted, "*" for all verbs.',
+        "kinds": "On these kinds of resources; all without it.",
+        "names": "On these names, as globs over PROFILE/KIND/NAME; all without it.",
+        "labels": "On what has all these labels.",
+        "own": "On what the person has made.",
     },
 }
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of profiles, settings and the records of `--json`, made from the types themselves."""
+"""JSON Schemas of profiles, settings, serve.toml and the records of `--json`, made from the types themselves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from vmtui.core.events import AnyEvent
+from vmtui.core.policy import APPROVABLE, EVERY, Allow, Role, Verb
 from vmtui.core.resource import NAME, Kind
 from vmtui.core.specs import SPECS, Ready
 from vmtui.core.units import Duration, Mount, Publish, ReadOnlyMount, Size
 from vmtui.profile import descriptions
 from vmtui.profile.schema import OptionTypes
+from vmtui.profile.serving import Serve, WebSettings
 from vmtui.profile.settings import Settings
 
 T = TypeVar("T")
@@ -147,6 +149,40 @@ def config() -> dict[str, Any]:
     return {"$schema": DIALECT, **settings, "title": "vmtui settings", "$defs": definitions}
 
 
+def serve() -> dict[str, Any]:
+    """The schema of serve.toml."""
+    (settings, role), definitions = msgspec.json.schema_components(
+        [Serve, Role], schema_hook=_unit, ref_template=REFERENCE
+    )
+    _describe(definitions, (Serve, WebSettings, Allow))
+    of_role = definitions[Role.__name__]
+    del of_role["properties"]["name"]  # the table's own
+    of_role["required"].remove("name")
+    _describe(definitions, (Role,))
+    of_role["properties"]["approval"]["items"] = {"enum": sorted(APPROVABLE)}
+    definitions[Allow.__name__]["properties"]["verbs"]["items"] = {"enum": [*Verb, EVERY]}
+    for definition in definitions.values():
+        for name, schema in definition.get("properties", {}).items():
+            definition["properties"][name] = _without_null(schema)
+    return {
+        "$schema": DIALECT,
+        "title": "vmtui serve.toml",
+        "description": "How vmtui serves its console, and the roles that people have there.",
+        "type": "object",
+        "properties": {
+            "serve": settings,
+            "role": {
+                "type": "object",
+                "description": "[role.NAME] tables.",
+                "propertyNames": {"pattern": NAME_PATTERN},
+                "additionalProperties": role,
+            },
+        },
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
 def text(schema: dict[str, Any]) -> str:
     """As it is written to a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -172,6 +208,8 @@ def _describe(definitions: dict[str, Any], described: Iterable[type]) -> None:
         definition = definitions[spec_type.__name__]
         definition["description"] = inspect.cleandoc(spec_type.__doc__ or "").split("\n\n")[0]
         for field in msgspec.structs.fields(spec_type):
+            if field.name not in definition["properties"]:
+                continue
             schema = definition["properties"][field.name]
             schema["description"] = descriptions.of(spec_type, field.name)
             if field.default_factory is not msgspec.NODEFAULT and isinstance(field.default_factory(), tuple(UNITS)):

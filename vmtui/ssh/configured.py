@@ -10,10 +10,11 @@ from pathlib import Path
 from vmtui.core.errors import InvalidInput
 from vmtui.core.policy import Role
 from vmtui.host.paths import Paths, config_dir
+from vmtui.profile.serving import Serve
 from vmtui.ssh import host_key, keys, settings
 from vmtui.ssh.gate import Gate
 from vmtui.ssh.keys import Keys
-from vmtui.ssh.settings import Listen, Serve
+from vmtui.ssh.settings import Listen
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from vmtui.core.errors import Conflict, Fault, MissingCapability, NotPermitted
 from vmtui.core.policy import Person, Role
 from vmtui.host import sockets
 from vmtui.host.files import in_words
+from vmtui.profile.serving import Serve
 from vmtui.ssh.connection import Connection
 from vmtui.ssh.forward import Forwarding
 from vmtui.ssh.gate import Gate
 from vmtui.ssh.host_key import HostKeys
 from vmtui.ssh.journal import Journal
 from vmtui.ssh.session import Outlet, Request, Session
-from vmtui.ssh.settings import Serve
 from vmtui.ssh.throttle import Throttle, WaitingRoom
 from vmtui.ssh.visitor import Visitor
 from vmtui.ssh.web.logins import Still

@@ -5,43 +5,16 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
-from msgspec import Meta, field
 
 from vmtui.core.policy import BUILTIN, Role
-from vmtui.core.units import Duration, Size
 from vmtui.host.paths import config_dir
 from vmtui.profile import roles
+from vmtui.profile.serving import Serve
 from vmtui.profile.tables import TomlFile
-from vmtui.ssh.web.settings import WebSettings
+from vmtui.ssh.web.settings import faults
 
 FILE = "serve.toml"
-KEYS = "authorized_keys"
-Count = Annotated[int, Meta(ge=1, le=100_000)]
 Listen = tuple[str, int]
-
-
-class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Paths are relative to the file's folder; a count is of what is there at once."""
-
-    listen: tuple[str, ...] = ("127.0.0.1:2222",)
-    keys: str = KEYS
-    host_key: str = ""  # "": in the state directory
-    host_key_grace: Duration = field(default_factory=lambda: Duration(7 * 86400))
-    login_timeout: Duration = field(default_factory=lambda: Duration(15))
-    keepalive: Duration = field(default_factory=lambda: Duration(30))
-    connections: Count = 256
-    connections_per_person: Count = 128
-    unauthenticated: Count = 256
-    unauthenticated_per_address: Count = 128
-    sessions: Count = 200
-    sessions_per_person: Count = 100
-    sessions_per_connection: Count = 10
-    recordings: bool = True  # of sessions on a terminal, where the role has them recorded
-    recording_size: Size = field(default_factory=lambda: Size(64 << 20))
-    web: WebSettings = field(default_factory=WebSettings)
 
 
 def default_path() -> Path:
@@ -66,7 +39,7 @@ def of(file: TomlFile) -> Serve:
             address(text)
         except ValueError as error:
             file.refuse(("serve", "listen", at), str(error))
-    for key, message, hint in serve.web.faults():
+    for key, message, hint in faults(serve.web):
         file.refuse(("serve", "web", *key), message, hint)
     return serve
 

@@ -9,8 +9,8 @@ import pytest
 from vmtui.core.errors import ServeInvalid
 from vmtui.core.policy import BUILTIN
 from vmtui.core.units import Duration
+from vmtui.profile.serving import Serve
 from vmtui.ssh import settings
-from vmtui.ssh.settings import Serve
 
 
 def written(folder: Path, text: str) -> Path:

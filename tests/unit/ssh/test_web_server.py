@@ -19,11 +19,12 @@ from tests.support.web_console import console
 from tests.support.web_sessions import Echoes
 from vmtui.core.errors import Fault, InvalidInput
 from vmtui.core.policy import BUILTIN, Person
+from vmtui.profile.serving import WebSettings
 from vmtui.ssh.journal import Journal
 from vmtui.ssh.server import bind
 from vmtui.ssh.web import assets, certificate
 from vmtui.ssh.web.server import Web
-from vmtui.ssh.web.settings import Address, WebSettings
+from vmtui.ssh.web.settings import Address
 
 
 async def refused(folder: Path, settings: WebSettings, host: str = "127.0.0.1") -> Fault:
@@ -134,7 +135,8 @@ from pathlib import Path
 sys.modules[{package!r}] = None
 from vmtui.ssh.server import bind
 from vmtui.ssh.web.server import Web
-from vmtui.ssh.web.settings import Address, WebSettings
+from vmtui.profile.serving import WebSettings
+from vmtui.ssh.web.settings import Address
 try:
     asyncio.run(Web.open(None, WebSettings(), Address("127.0.0.1", 0), bind("127.0.0.1", 0), journal=None,
                          state=Path(), folder=Path(), recorded=True))

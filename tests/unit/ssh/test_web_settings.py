@@ -8,8 +8,8 @@ import pytest
 
 from vmtui.core.errors import FileInvalid
 from vmtui.core.units import Duration
+from vmtui.profile.serving import WebSettings
 from vmtui.ssh import settings
-from vmtui.ssh.web.settings import WebSettings
 
 
 def read(folder: Path, lines: str) -> WebSettings:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from vmtui.core.errors import InvalidInput, MissingCapability
 from vmtui.core.policy import Person, Role
+from vmtui.profile.serving import WebSettings
 from vmtui.ssh.journal import Journal
 from vmtui.ssh.web import assets
 from vmtui.ssh.web.door import Door
 from vmtui.ssh.web.logins import Logins, Still
 from vmtui.ssh.web.origin import Names
-from vmtui.ssh.web.settings import NAME, Address, WebSettings, bracketed
+from vmtui.ssh.web.settings import NAME, Address, bracketed
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -5,49 +5,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Annotated
 
 import msgspec
 
 from vmtui.core.errors import InvalidInput
-from vmtui.core.units import Duration
+from vmtui.profile.serving import WebSettings
 
 PORT = 8022
 DEFAULT = f"127.0.0.1:{PORT}"
 ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9A-Za-z.-]*))(?::(?P<port>[0-9]{1,5}))?")
 NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]*[0-9A-Za-z_])?")
-Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 HINT = f"vmtui serve --web {DEFAULT}"
-
-
-class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[serve.web]`. Nothing of it makes the console listen: that is what `vmtui serve --web` is for."""
-
-    listen: str = DEFAULT
-    names: tuple[str, ...] = ()  # under which browsers know this host, beside its addresses; links have the first
-    tls: bool | None = None  # None: where the address is not of the loopback
-    certificate: str = ""  # PEM files; without them a certificate is made, and signed by itself
-    key: str = ""
-    token_lifetime: Duration = msgspec.field(default_factory=lambda: Duration(60))
-    login_lifetime: Duration = msgspec.field(default_factory=lambda: Duration(12 * 3600))
-    sessions: Count = 8  # at once, of one login
-    connections: Count = 64  # at once, beside those that belong to a login
-
-    def faults(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-        """What its types do not say is wrong: a key, why, and a hint."""
-        try:
-            Address.parse(self.listen)
-        except InvalidInput as fault:
-            yield ("listen",), str(fault), f'listen = "{DEFAULT}"'
-        for at, name in enumerate(self.names):
-            if len(name) > 253 or not NAME.fullmatch(name):
-                yield ("names", at), f"{name!r} is not the name of a host", 'names = ["console.example"]'
-        if bool(self.certificate) != bool(self.key):
-            yield (
-                ("certificate" if self.certificate else "key",),
-                "certificate and key go together",
-                'certificate = "FILE", key = "FILE"',
-            )
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -81,6 +49,23 @@ class Address(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{bracketed(self.host)}:{self.port}"
+
+
+def faults(settings: WebSettings) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What its types do not say is wrong: a key, why, and a hint."""
+    try:
+        Address.parse(settings.listen)
+    except InvalidInput as fault:
+        yield ("listen",), str(fault), f'listen = "{DEFAULT}"'
+    for at, name in enumerate(settings.names):
+        if len(name) > 253 or not NAME.fullmatch(name):
+            yield ("names", at), f"{name!r} is not the name of a host", 'names = ["console.example"]'
+    if bool(settings.certificate) != bool(settings.key):
+        yield (
+            ("certificate" if settings.certificate else "key",),
+            "certificate and key go together",
+            'certificate = "FILE", key = "FILE"',
+        )
 
 
 def bracketed(host: str) -> str:
