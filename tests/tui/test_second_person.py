@@ -16,6 +16,7 @@ from vmtui.core.resource import Kind, Ref
 from vmtui.engine.workspace import Workspace
 from vmtui.host.paths import Paths
 from vmtui.tui.app import Panel
+from vmtui.tui.console.session import State
 from vmtui.tui.profiles.dialogs import Review
 from vmtui.tui.screens.approvals import NOTHING, ApprovalsScreen
 from vmtui.tui.screens.console import ConsoleScreen
@@ -120,6 +121,25 @@ async def test_a_console_waits_and_opens(workspace: Workspace) -> None:
         await until(pilot, lambda: bool(second.approvals()))
         second.answer(second.approvals()[0].id, granted=True)
         await until(pilot, lambda: isinstance(app.screen, ConsoleScreen))
+        opened = app.sessions.last()
+        assert opened is not None
+        await opened.aclose()
+        await pilot.press("r")
+        await until(pilot, lambda: "waits for a second person" in shown(app).splitlines()[0])
+        second.answer(second.approvals()[0].id, granted=True)
+        await until(pilot, lambda: opened.state is State.CONNECTED)
+        assert app.acts.jobs == []
+
+
+async def test_files_of_the_host_are_left_alone_where_a_second_person_must_agree(workspace: Workspace) -> None:
+    careful = Role(name="careful", allow=(Allow(verbs=("*",)),), approval=(Verb.HOST,))
+    async with panel_of(acting(workspace, careful)) as (app, pilot):
+        app.home.select(WEB)
+        for key in ("4", "e", "n", "W"):
+            app.notices.clear()
+            await pilot.press(key)
+            await until(pilot, lambda: said(app, "without a second person"), key)
+            assert app.screen is app.home
 
 
 async def test_it_is_seen_in_full_and_agreed_to_by_another(workspace: Workspace) -> None:

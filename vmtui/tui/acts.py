@@ -173,7 +173,7 @@ class Acts:
         """For what the engine says while a second person is waited for."""
 
         def emit(event: Event) -> None:
-            if isinstance(event, StepProgressed):
+            if isinstance(event, StepProgressed) and not job.ended:
                 if job not in self.jobs:
                     self.jobs.append(job)
                 job.waits = event.message

@@ -74,6 +74,8 @@ class Rights:
         for verb in need.verbs:
             if not self.authority.anywhere(verb):
                 return self._refusal(verb)
+        if (need.files or Verb.HOST in need.verbs) and self.authority.asks(Verb.HOST):
+            return f"{self._refusal(Verb.HOST)} without a second person, who cannot be asked for that here"
         if need.either and not any(map(self.authority.anywhere, need.either)):
             return self._refusal(need.either[0])
         if need.files and not (self.local or self.authority.may(Verb.HOST)):

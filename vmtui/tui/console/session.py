@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vmtui.core.backend import ExecRequest, Terminal
 from vmtui.core.errors import Fault, NotPermitted
-from vmtui.core.events import Event
+from vmtui.core.events import Event, StepProgressed
 from vmtui.core.resource import Kind, Ref
 from vmtui.tui.console import pacing
 from vmtui.tui.console.bittty_engine import BitttyEngine
@@ -136,6 +136,10 @@ class ConsoleSession:
         """Type the command that tells a shell on a serial line the size of the screen."""
         return self.send(f"stty rows {self.engine.rows} cols {self.engine.columns}\r".encode())
 
+    def says(self, text: str) -> None:
+        """Why it is not connected yet."""
+        self._became(self.state, text)
+
     async def aclose(self) -> None:
         """End the stream; a command that runs in it ends too."""
         await self._hang_up()
@@ -233,6 +237,17 @@ class Sessions:
         for key in over[:-MOST_ENDED]:
             del self._open[key]
 
+    def heard(self, ref: Ref, what: str, emit: Emit) -> Emit:
+        """For `emit`, and for who shows the session, which may wait for a second person again."""
+
+        def hear(event: Event) -> None:
+            emit(event)
+            session = self.get(ref, what)
+            if session is not None and isinstance(event, StepProgressed):
+                session.says(event.message)
+
+        return hear
+
     def last(self) -> ConsoleSession | None:
         """The one that was opened, or asked for again, last."""
         return next(reversed(self._open.values()), None)
@@ -255,7 +270,7 @@ async def open_console(
     """
 
     async def connect(ref: Ref, rows: int, columns: int) -> Terminal:  # noqa: ARG001
-        return await workspace.console(ref, emit=emit)
+        return await workspace.console(ref, emit=sessions.heard(ref, what, emit))
 
     what = SERIAL if ref.kind is Kind.VM else "console"
     return await _opened(sessions, ref, what, connect, rows, columns)
@@ -275,11 +290,12 @@ async def open_exec(
 
     async def connect(ref: Ref, rows: int, columns: int) -> Terminal:
         request = ExecRequest(argv=tuple(argv), environment=TERM, tty=True, rows=rows, columns=columns)
-        return ExecTerminal(await workspace.exec(ref, request, emit=emit))
+        return ExecTerminal(await workspace.exec(ref, request, emit=sessions.heard(ref, what, emit)))
 
     if not argv:
         raise NotPermitted("there is no command to run", hint=f"vmtui exec -it {ref} -- sh")
-    return await _opened(sessions, ref, f"{SHELL}{shlex.join(argv)}", connect, rows, columns)
+    what = f"{SHELL}{shlex.join(argv)}"
+    return await _opened(sessions, ref, what, connect, rows, columns)
 
 
 async def _opened(sessions: Sessions, ref: Ref, what: str, connect: Connect, rows: int, columns: int) -> ConsoleSession:
