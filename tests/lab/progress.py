@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+TIMEOUT_PLUGINS = ("timeout", "pytest_timeout")  # found by itself, and named with -p
+
 
 class Progress:
     """A plug-in of pytest. `folder` gets `passed`, a node id a line, `failed`, with how, and while tests run `running`:
@@ -30,8 +32,9 @@ class Progress:
             items[:] = [item for item in items if item.nodeid not in self._before]
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        if session.config.pluginmanager.has_plugin("timeout"):
-            self._timeout_s = float(session.config.getoption("timeout") or session.config.getini("timeout") or 0)
+        config = session.config
+        if any(config.pluginmanager.has_plugin(name) for name in TIMEOUT_PLUGINS):
+            self._timeout_s = float(config.getoption("timeout") or config.getini("timeout") or 0)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self._notes and self._timeout_s:

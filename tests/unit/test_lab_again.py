@@ -130,15 +130,18 @@ def test_what_passed_is_noted_and_left_out(pytester: pytest.Pytester, tmp_path: 
     assert not {report.nodeid for report in ran.getreports("pytest_runtest_logreport")} & set(PASSED)
 
 
+@pytest.mark.parametrize("named", [(), ("-p", "pytest_timeout")])
 def test_what_runs_is_noted_while_it_does(
-    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("NOTES", str(tmp_path))
+    if named:
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     said = "77 test_it.py::test_it\n"
     pytester.makepyfile(
         test_it=f"import os\ndef test_it():\n    assert open(os.environ['NOTES'] + '/running').read() == {said!r}"
     )
-    pytester.inline_run(*OPTIONS, plugins=[Progress(tmp_path)]).assertoutcome(passed=1)
+    pytester.inline_run(*named, *OPTIONS, plugins=[Progress(tmp_path)]).assertoutcome(passed=1)
     assert not (tmp_path / "running").exists()
 
 
