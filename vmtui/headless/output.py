@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from vmtui.headless import text
 from vmtui.headless.screen import Screen
 
 PROGRESS_INTERVAL_S = 2.0
+OBEYED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # below that JSON has escapes anyway
 LEVELS = {"error": text.RED, "warning": text.YELLOW, "info": text.BLUE}
 RESULTS = {"done": text.GREEN, "failed": text.RED, "undone": text.YELLOW, "cancelled": text.YELLOW}
 
@@ -43,7 +45,7 @@ class Records:
         self._screen = screen
 
     def emit(self, event: Event) -> None:
-        self._screen.data(to_json(event).decode())
+        self._screen.data(record(event))
 
     def waiting(self, refs: dict[Ref, str], elapsed_s: float) -> None:
         """Records are made when something happens."""
@@ -140,4 +142,9 @@ class Talk:
 
 def document(screen: Screen, value: Any) -> None:
     """One JSON document on one line of stdout, units as text."""
-    screen.data(to_json(value).decode())
+    screen.data(record(value))
+
+
+def record(value: Any) -> str:
+    """JSON on one line, units as text. What a terminal would obey is an escape, which means the same in JSON."""
+    return OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", to_json(value).decode())

@@ -14,6 +14,7 @@ from vmtui.core.resource import Ref
 from vmtui.engine.authority import Authority
 from vmtui.headless import exit_codes
 from vmtui.headless.exit_codes import Usage
+from vmtui.headless.output import record
 from vmtui.headless.text import clean
 from vmtui.ssh.idle import IdleClock
 from vmtui.ssh.session import Audit, Limits, Outlet, Request, Session, Stream, Watcher
@@ -158,7 +159,7 @@ class OwnVerb(Session):
             may=tuple(verb for verb in Verb if authority.anywhere(verb)),
         )  # fmt: skip
         if json:
-            await self._print(msgspec.json.encode(me).decode())
+            await self._print(record(me))
             return
         about = f": {me.about}" if me.about else ""
         for line in (
@@ -176,7 +177,7 @@ class OwnVerb(Session):
                     origin=asked.person.origin, via=asked.via, command=asked.argv, started_at=session.started_at,
                     watchers=names,
                 )  # fmt: skip
-                await self._print(msgspec.json.encode(listed).decode())
+                await self._print(record(listed))
                 continue
             minutes, seconds = divmod(int(time.time() - session.started_at), 60)
             what = " ".join(asked.argv) or "panel"
