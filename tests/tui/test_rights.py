@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
+import pkgutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.actions import parse
+from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
@@ -21,10 +25,10 @@ from vmtui.core.policy import BUILTIN, LOOKING, Allow, Role, Verb
 from vmtui.core.resource import Kind, Ref
 from vmtui.engine.workspace import Workspace
 from vmtui.host.paths import Paths, config_dir
-from vmtui.tui import commands
+from vmtui.tui import commands, screens
 from vmtui.tui.app import Panel
 from vmtui.tui.commands import COMMANDS, Completion, execute, offered_by
-from vmtui.tui.rights import NOT_HERE
+from vmtui.tui.rights import NOT_HERE, NOTHING, need_of
 from vmtui.tui.screens.base import PanelScreen
 from vmtui.tui.screens.dialogs import ErrorDialog, TypeName
 from vmtui.tui.screens.help import HelpScreen, groups
@@ -357,3 +361,40 @@ async def test_what_the_engine_denies_is_told_like_any_fault(workspace: Workspac
         assert "the role viewer may not stop dev/container/web" in shown(app)
         assert ("stop", "denied") in notes.results
         assert phase(app, WEB) is Phase.RUNNING
+
+
+# What is new has to say what it needs
+
+LOOKS = frozenset(
+    {
+        "move", "to", "page", "head", "detail", "fold", "mark", "mark_range", "mark_all", "spec", "sort", "reverse",
+        "group", "detail_move", "follow", "find", "only", "wrap", "times", "more", "line", "start", "end", "sideways",
+        "details", "go", "copy", "reads", "read", "again", "all_again", "refer", "stop", "withdraw", "help",
+        "command", "filter", "leave_view", "last_view", "history", "theme", "mouse", "quit",
+    }
+)  # fmt: skip
+VIEWS = frozenset({"resources", "map", "health"})
+COMMANDS_THAT_LOOK = frozenset(
+    {"resources", "go", "map", "doctor", "messages", "filter", "sort", "group", "theme", "mouse", "help", "quit"}
+)
+
+
+def test_every_key_of_every_view_says_what_it_needs() -> None:
+    """`stop` ends a run of the panel's own, `withdraw` a request of one's own; `again` asks the engine to look."""
+    for module in pkgutil.iter_modules(screens.__path__):
+        importlib.import_module(f"{screens.__name__}.{module.name}")
+    pending: list[type[Panel] | type[PanelScreen]] = [Panel, PanelScreen]
+    unsaid = []
+    while pending:
+        of = pending.pop()
+        pending += of.__subclasses__()
+        for binding in Binding.make_bindings(of.__dict__.get("BINDINGS", ())):
+            _, action, parameters = parse(binding.action)
+            looks = action in LOOKS or (action == "view" and parameters[0] in VIEWS)
+            if not looks and need_of(of, action, parameters) is NOTHING:
+                unsaid.append(f"{of.__name__}: {binding.action}")
+    assert unsaid == []
+
+
+def test_every_command_says_what_it_needs() -> None:
+    assert {name for name, command in COMMANDS.items() if command.needs is NOTHING} == COMMANDS_THAT_LOOK
