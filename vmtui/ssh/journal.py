@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,20 @@ def plain(text: str) -> str:
     return shown if len(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"
 
 
+def unheard(why: str) -> None:
+    """The alarm that nobody set."""
+
+
+def _takes(out: TextIO) -> bool:
+    """Whether a line can be written without waiting: a pipe that is full and a terminal that was stopped take none."""
+    try:
+        waiting = select.poll()
+        waiting.register(out.fileno(), select.POLLOUT)
+    except (OSError, ValueError):  # no file, or none any more
+        return True
+    return bool(waiting.poll(0))
+
+
 class Journal:
     """`out` is for people; a failing audit log is said there, and raised where it must stop what it should note."""
 
@@ -32,16 +47,21 @@ class Journal:
         self._log = log
         self._out = out or sys.stderr
         self._clock = clock
-        self.alarm: Callable[[str], None] = lambda _: (
-            None
-        )  # is told that what goes on cannot be noted any more, and why
+        self.alarm: Callable[[str], None] = unheard  # is told why what goes on cannot be noted any more
         self._credit, self._since = REFUSALS_AT_ONCE, clock()
         self._untold = 0
+        self._unsaid = 0
 
     def say(self, text: str) -> None:
+        """Nobody waits for who reads it: what there is no room for is counted, and left out."""
+        if not _takes(self._out):
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} lines before it had no room)" if self._unsaid else ""
+        self._unsaid = 0
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         try:
-            self._out.write(f"{stamp} {plain(text)}\n")
+            self._out.write(f"{stamp} {plain(text)}{more}\n")
             self._out.flush()
         except (OSError, ValueError):  # nobody reads it any more
             pass

@@ -112,3 +112,17 @@ def test_what_could_not_be_noted_is_not_begun_and_what_cannot_be_rings_the_alarm
     with pytest.raises(OperationFailed):
         journal.keep_room()
     journal.close()
+
+
+def test_a_log_that_nobody_reads_is_not_waited_for() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as read, os.fdopen(writing, "w") as out:
+        os.set_blocking(reading, False)
+        journal = Journal(None, out=out)
+        for number in range(1000):
+            journal.say(f"{number} {'x' * 400}")
+        said = b"".join(iter(lambda: read.read(1 << 20) or b"", b""))
+        journal.say("again")
+        left_out = 1000 - len(said.splitlines())
+        assert left_out > 0
+        assert read.read(1 << 20).decode().endswith(f"again ({left_out} lines before it had no room)\n")
