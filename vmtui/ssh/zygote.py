@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from vmtui.ssh import kin, spawn, warming
+from vmtui.ssh import kin, packing, spawn, warming
 from vmtui.ssh.spawn import Ended, FromForks, HangUp, Ready, Refused, Signal, Spawn, Spawned, Unfit
 
 PRELOADED = ("vmtui.tui", "vmtui.headless", "vmtui.engine", "vmtui.backends")
@@ -179,7 +179,9 @@ def main() -> None:
         sys.stderr.write(f"vmtui: the panel could not be tried: {type(error).__name__}: {error}\n")
     gc.collect()
     gc.freeze()
+    filling = packing.pack()
     Zygote(sock).run()
+    del filling
 
 
 if __name__ == "__main__":
