@@ -32,4 +32,6 @@ def test_a_job_outlives_its_lab() -> None:
     assert told.startswith("the lab stands still, beat-")
     assert "(qemu) info lapic 1\n" in told
     assert "CPU#1" in told
+    assert "an NMI ended it\n" in told
+    assert "Kernel panic - not syncing: NMI" in told
     assert told.endswith("\nbegun once more, in a fresh lab: 1 passed before and are not run again")

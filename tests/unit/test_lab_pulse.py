@@ -107,7 +107,10 @@ def test_the_host_says_how_long_a_process_waited() -> None:
     assert waited_s(2**22 + 1) == 0.0  # no such process
 
 
-@pytest.mark.parametrize("answered", [0, 1, 3, 100])
+ALL = 1 + len(monitor.QUESTIONS) + 1  # to begin with, and the NMI
+
+
+@pytest.mark.parametrize("answered", [0, 1, 3, ALL - 1, ALL])
 def test_what_the_monitor_says_until_it_says_no_more(answered: int) -> None:
     ours, its = socket.socketpair()
 
@@ -127,7 +130,8 @@ def test_what_the_monitor_says_until_it_says_no_more(answered: int) -> None:
         said = monitor.state(ours)
     serving.join()
     assert said.count("!") == min(max(answered - 1, 0), len(monitor.QUESTIONS))
-    assert ("QEMU does not answer" in said) == (answered <= len(monitor.QUESTIONS))
+    assert ("QEMU does not answer" in said) == (answered < ALL)
+    assert ("an NMI ended it" in said) == (answered == ALL)
     assert "XMM" not in said
 
 
@@ -136,6 +140,14 @@ def test_a_monitor_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     ours, its = socket.socketpair()
     with ours, its:
         assert "QEMU does not answer: timed out" in monitor.state(ours)
+
+
+def test_a_machine_that_no_nmi_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "LAST_WORDS_S", 0.05)
+    ours, its = socket.socketpair()
+    with ours, its:
+        its.sendall(b'{"QMP": {}}\n' + b'{"return": {}}\n' * ALL)
+        assert monitor.state(ours).endswith("an NMI does not end it\n")
 
 
 def test_a_monitor_that_speaks_something_else_is_given_up() -> None:

@@ -31,8 +31,11 @@ GUEST = Path(__file__).parent / "guest"
 HIDDEN = ("/run", "/tmp", "/var/tmp")  # memory, in the lab
 SHARE = "/run/lab"
 DISK_BYTES = 16 << 30  # sparse; what is written to it is gone after the run
-# An oops is the emulator's: what runs on after it is no lab to prove anything in.
-APPEND = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on"
+# An oops is the emulator's: what runs on after it is no lab to prove anything in. An NMI is the monitor's, who wants to
+# see the stacks of all processors (0x40).
+APPEND = (
+    "console=ttyS0 quiet panic=-1 oops=panic unknown_nmi_panic panic_print=0x40 mitigations=off random.trust_cpu=on"
+)
 CONSOLE_TAIL_CHARS = 16 << 10
 
 
@@ -176,6 +179,7 @@ def _piped(argv: list[str], pulse: Pulse, timeout_s: float, out: IO[bytes]) -> N
             argv, stdin=stdin, stdout=subprocess.PIPE, start_new_session=True, pass_fds=[its.fileno()]
         ) as process,
     ):
+        its.close()  # so that ours is at its end when QEMU is
         stdout = process.stdout
         assert stdout is not None
 
