@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 ROUNDS = 20  # a process that forks faster than it is stopped is killed in the last one
@@ -45,11 +45,11 @@ def everybody() -> Iterator[Seen]:
             yield seen
 
 
-def of(leader: int, remembered: Collection[Seen] = ()) -> list[Seen]:
+def of(leader: int, remembered: Collection[Seen] = (), everyone: Iterable[Seen] | None = None) -> list[Seen]:
     """All that live and belong to the session that `leader` leads or led, without itself.
 
     The caller is its parent and has not reaped it, so that its number means nobody else. `remembered` are some that
-    were found before, and may have lost their parent since.
+    were found before, and may have lost their parent since. `everyone` is what `everybody` has just said, if known.
     """
     roots = {leader}
     for old in remembered:
@@ -57,7 +57,7 @@ def of(leader: int, remembered: Collection[Seen] = ()) -> list[Seen]:
             roots.add(old.pid)
     children: dict[int, list[Seen]] = {}
     found: dict[int, Seen] = {}
-    for seen in everybody():
+    for seen in everybody() if everyone is None else everyone:
         children.setdefault(seen.parent, []).append(seen)
         if seen.session == leader or seen.pid in roots:
             found[seen.pid] = seen
@@ -70,24 +70,26 @@ def of(leader: int, remembered: Collection[Seen] = ()) -> list[Seen]:
     return [seen for pid, seen in found.items() if pid != leader and not seen.over]
 
 
-def tools(leader: int) -> list[Seen]:
+def tools(leader: int, everyone: Iterable[Seen] | None = None) -> list[Seen]:
     """Those that are to be remembered at a hang-up: should the leader go before them, they are still the session's.
 
     Of other sessions only direct children: what is further away may be about to become a workload's parent.
     """
-    return [seen for seen in of(leader) if seen.session == leader or seen.parent == leader]
+    found = of(leader, everyone=everyone)
+    return [seen for seen in found if seen.session == leader or seen.parent == leader]
 
 
-def kill(leader: int, remembered: Collection[Seen] = ()) -> None:
+def kill(leader: int, remembered: Collection[Seen] = (), everyone: Iterable[Seen] | None = None) -> None:
     """SIGKILL to the leader, if it still runs, and all that belongs to it.
 
     First they are stopped, from the leader down: who is stopped neither forks nor reaps, so that nobody escapes and
-    no number is used again meanwhile.
+    no number is used again meanwhile. `everyone` is what `everybody` has said since the leader died or was stopped.
     """
     stopped: dict[int, Seen] = {}
     _send(leader, signal.SIGSTOP)
     for _ in range(ROUNDS):
-        new = [seen for seen in of(leader, remembered) if seen.pid not in stopped]
+        new = [seen for seen in of(leader, remembered, everyone) if seen.pid not in stopped]
+        everyone = None
         if not new:
             break
         for seen in new:

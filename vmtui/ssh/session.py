@@ -41,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sessions_per_person: int = 100  # so that nobody takes all of them
     watchers: int = 8  # of one session
     buffer_bytes: int = 256 << 10  # between a terminal and its client, in either direction
-    hang_up_s: float = 1.0  # for the panel to go
+    hang_up_s: float = 0.5  # for the panel to go
     take_back_s: float = 60.0  # for a verb to take back what it has begun
     idle_warning_s: float = 60.0
     recording_bytes: int = 64 << 20

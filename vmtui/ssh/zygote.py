@@ -23,6 +23,7 @@ from vmtui.ssh.spawn import Ended, FromForks, HangUp, Ready, Refused, Signal, Sp
 
 PRELOADED = ("vmtui.tui", "vmtui.headless", "vmtui.engine", "vmtui.backends")
 LAST_GRACE_S = 1.0  # when the server is gone
+RECENT_S = 0.05
 
 
 @dataclass(slots=True)
@@ -44,16 +45,20 @@ class Zygote:
         self._selector.register(sock, selectors.EVENT_READ, None)
         self._pid = os.getpid()
         self._deaf = False  # the server is gone
+        self._seen: list[kin.Seen] = []
+        self._looked_at = float("-inf")
 
     def run(self) -> None:
         """Until the server is gone and every session is over."""
         self._tell(Ready())
         while not self._deaf or self._leaders:
-            for key, _ in self._selector.select(self._next_s()):
+            ready = self._selector.select(self._next_s())
+            at = time.monotonic()
+            for key, _ in ready:
                 if key.data is None:
                     self._hear()
                 else:
-                    self._over(key.data)
+                    self._over(key.data, at)
             self._kill_late()
 
     def _next_s(self) -> float | None:
@@ -62,10 +67,13 @@ class Zygote:
 
     def _kill_late(self) -> None:
         now = time.monotonic()
-        for leader in self._leaders.values():
-            if leader.kill_at is not None and leader.kill_at <= now:
-                leader.kill_at = None
-                kin.kill(leader.pid, leader.remembered)
+        late = [each for each in self._leaders.values() if each.kill_at is not None and each.kill_at <= now]
+        for leader in late:
+            os.kill(leader.pid, signal.SIGSTOP)
+        everyone = list(kin.everybody()) if late else []
+        for leader in late:
+            leader.kill_at = None
+            kin.kill(leader.pid, leader.remembered, everyone)
 
     def _hear(self) -> None:
         try:
@@ -131,18 +139,25 @@ class Zygote:
             leader.kill_at = min(until, leader.kill_at)
             return
         leader.kill_at = until
-        leader.remembered = kin.tools(leader.pid)
+        leader.remembered = kin.tools(leader.pid, self._everybody(time.monotonic() - RECENT_S))
         for number in (signal.SIGHUP, signal.SIGCONT):  # who is stopped hears of it too
             try:
                 os.killpg(leader.pid, number)
             except OSError:  # it has not come to lead a group yet
                 os.kill(leader.pid, number)
 
-    def _over(self, leader: Leader) -> None:
-        """The leader is dead and not reaped: its number still names its session."""
+    def _everybody(self, since: float) -> list[kin.Seen]:
+        """As it was then or later. Many sessions end at once when a link drops, and each look takes milliseconds."""
+        if self._looked_at < since:
+            self._looked_at = time.monotonic()
+            self._seen = list(kin.everybody())
+        return self._seen
+
+    def _over(self, leader: Leader, at: float) -> None:
+        """The leader was dead `at` that time and is not reaped: its number still names its session."""
         self._selector.unregister(leader.pidfd)
         os.close(leader.pidfd)
-        kin.kill(leader.pid, leader.remembered)
+        kin.kill(leader.pid, leader.remembered, self._everybody(at))
         _, status = os.waitpid(leader.pid, 0)
         del self._leaders[leader.number]
         code = os.waitstatus_to_exitcode(status)

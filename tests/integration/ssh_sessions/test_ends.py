@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.support.ssh_sessions import PATIENCE_S, Client, House, below, nobody_below, role
+from tests.support.ssh_sessions import PATIENCE_S, House, below, nobody_below, role
 from vmtui.core.errors import OperationFailed
 from vmtui.ssh.modes import Modes
 from vmtui.ssh.session import Limits, Session
@@ -177,9 +177,10 @@ async def test_a_server_that_is_killed_leaves_no_orphan(number: int) -> None:
 
 async def test_all_sessions_end_with_the_server(house: House) -> None:
     client, session = await house.panel()
-    _, other = await house.begin("events", "-f", stdin=None)
+    listener, other = await house.begin("events", "-f", stdin=None)
+    await listener.sees("start done")
     for each in list(house.sessions.sessions.values()):
         each.hang_up("the server ends")
     assert (await over(session), await over(other)) == (129, 143)
-    assert isinstance(client, Client)
     assert b"the server ends" in client.err
+    assert b"the server ends" in listener.err
