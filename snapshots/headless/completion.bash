@@ -32,7 +32,7 @@ _vmtui() {
     doctor) options="--help --json"; words="" ;;
     backends) options="--help --json"; words="" ;;
     schema) options="--help --json"; words="profile config events" ;;
-    serve) options="--help --listen --config --keys --host-key --rotate-host-key --web --demo --check --fingerprint"; words="" ;;
+    serve) options="--help --listen --config --keys --host-key --web --demo --check --fingerprint --rotate-host-key"; words="" ;;
     approvals) options="--help --json"; words="" ;;
     approve) options="--help --json"; words="" ;;
     deny) options="--help --json"; words="" ;;

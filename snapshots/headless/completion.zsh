@@ -59,7 +59,7 @@ _vmtui() {
     doctor) options=(--help --json); names=() ;;
     backends) options=(--help --json); names=() ;;
     schema) options=(--help --json); names=(profile config events) ;;
-    serve) options=(--help --listen --config --keys --host-key --rotate-host-key --web --demo --check --fingerprint); names=() ;;
+    serve) options=(--help --listen --config --keys --host-key --web --demo --check --fingerprint --rotate-host-key); names=() ;;
     approvals) options=(--help --json); names=() ;;
     approve) options=(--help --json); names=() ;;
     deny) options=(--help --json); names=() ;;

@@ -200,7 +200,6 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="FILE", help="limits and roles (default $XDG_CONFIG_HOME/vmtui/serve.toml)")
     add("--keys", metavar="FILE", help="who may come in (default $XDG_CONFIG_HOME/vmtui/authorized_keys)")
     add("--host-key", metavar="FILE", help="(default one of its own, made at the first start)")
-    add("--rotate-host-key", action="store_true", help="make a new one")
     add(
         "--web", metavar="ADDRESS:PORT", nargs="?", type=address, const=(),
         help=f"in a browser too (default {WEB})",
@@ -209,6 +208,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_argument_group("instead of that").add_mutually_exclusive_group()
     instead.add_argument("--check", action="store_true", help="only say whether the configuration and keys are good")
     instead.add_argument("--fingerprint", action="store_true", help="only print the fingerprint of the host key")
+    instead.add_argument("--rotate-host-key", action="store_true", help="only make the next one, and announce it")
 
 
 def _schema(parser: argparse.ArgumentParser) -> None:

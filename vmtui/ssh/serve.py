@@ -48,13 +48,20 @@ def main(args: argparse.Namespace) -> int:
 def _main(args: argparse.Namespace) -> int:
     paths = Paths.from_environment()
     files = Files.of(args)
-    found = configured.read(files, paths, needs_keys=args.web is None and not args.fingerprint)
+    found = configured.read(
+        files, paths, needs_keys=args.web is None and not (args.fingerprint or args.rotate_host_key)
+    )
     grace_s = float(found.serve.host_key_grace)
     if args.check:
         return _check(found)
     if args.rotate_host_key:
         coming = host_key.rotate(found.host_key_path, grace_s)
-        sys.stderr.write(f"the host key from {_when(time.time() + grace_s)} on: {host_key.fingerprint(coming)}\n")
+        sys.stdout.write(f"{host_key.fingerprint(coming)}\n")
+        sys.stderr.write(
+            f"the host key from {_when(time.time() + grace_s)} on; a server that runs announces it after\n"
+        )
+        sys.stderr.write("kill -HUP PID, and clients with UpdateHostKeys learn it from there\n")
+        return 0
     if args.fingerprint:
         for key in host_key.open_or_make(found.host_key_path, grace_s).served:
             sys.stdout.write(f"{host_key.fingerprint(key)}\n")
