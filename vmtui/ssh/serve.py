@@ -57,10 +57,8 @@ def _main(args: argparse.Namespace) -> int:
     if args.rotate_host_key:
         coming = host_key.rotate(found.host_key_path, grace_s)
         sys.stdout.write(f"{host_key.fingerprint(coming)}\n")
-        sys.stderr.write(
-            f"the host key from {_when(time.time() + grace_s)} on; a server that runs announces it after\n"
-        )
-        sys.stderr.write("kill -HUP PID, and clients with UpdateHostKeys learn it from there\n")
+        sys.stderr.write(f"it takes the place of the old one at {_when(time.time() + grace_s)}\n")
+        sys.stderr.write("hint: kill -HUP PID, and a server that runs announces it to clients\n")
         return 0
     if args.fingerprint:
         for key in host_key.open_or_make(found.host_key_path, grace_s).served:
