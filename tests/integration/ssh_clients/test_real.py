@@ -83,7 +83,7 @@ def test_one_works_with_real_resources(site: Site) -> None:
     done = openssh.run(olaf, "exec", "-i", "vm/guest", "--", "sh", "-c", "'cat; exit 3'", stdin=b"\xff\x00 as it is")
     assert (done.returncode, done.stdout) == (3, b"\xff\x00 as it is"), done
     with openssh.on_terminal(olaf, "console", "vm/guest") as terminal:
-        terminal.sees("guest is ready")
+        terminal.sees("ctrl+] leaves it")
         terminal.send(b"hi\r")
         terminal.sees("it said hi")
         os.killpg(terminal.process.pid, signal.SIGKILL)
