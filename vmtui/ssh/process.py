@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
-import socket
-import struct
-import termios
-import tty
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +14,12 @@ from vmtui.core.errors import OperationFailed
 from vmtui.core.policy import Person
 from vmtui.host.files import in_words
 from vmtui.ssh import identity
+from vmtui.ssh.ends import Ends
 from vmtui.ssh.forks import Fork, ForkServer
 from vmtui.ssh.hearing import Hearing
 from vmtui.ssh.idle import IdleClock
 from vmtui.ssh.modes import Modes
-from vmtui.ssh.pump import READ_BYTES, Sink, Source
+from vmtui.ssh.pump import READ_BYTES, Source
 from vmtui.ssh.recording import Recording
 from vmtui.ssh.session import Audit, Limits, Outlet, Request, Session, Stream
 from vmtui.ssh.spawn import Spawn
@@ -33,9 +29,7 @@ from vmtui.wire.lines import WireError
 
 SIGNALS = {"HUP": signal.SIGHUP, "INT": signal.SIGINT, "QUIT": signal.SIGQUIT, "TERM": signal.SIGTERM}
 FAREWELL_S = 1.0  # for a client to take what is left for it
-LARGEST = 1000  # rows or columns of a terminal
 SHOWN_BEFORE_BYTES = 16 << 10  # of what is no panel, for who begins to watch
-END_OF_INPUT = b"\x04"  # VEOF of a terminal that collects lines
 
 
 class Process(Session):
@@ -53,10 +47,7 @@ class Process(Session):
         self._recording: Recording | None = None
         self._idle: IdleClock | None = None
         self._fork: Fork | None = None
-        self._master = -1
-        self._control: socket.socket | None = None
-        self._sources: list[Source] = []
-        self._sink: Sink | None = None
+        self._ends: Ends | None = None
         self._writing: set[asyncio.Timeout] = set()
         self._saying: set[asyncio.Task[None]] = set()
         self._deaf = False  # nothing more is for the client
@@ -66,98 +57,57 @@ class Process(Session):
     async def begin(self, forks: ForkServer, recordings: Path | None) -> None:
         """Raises Fault; nothing is left then."""
         who = identity.of(self.request, os.environ)
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
-            fds = self._open(theirs, undo)
-            spawned = Spawn(
-                number=0, person=self.request.person, role=self.request.role, argv=self.request.argv,
-                environment=who.environment, terminal=self.request.size is not None, panel=self._panel,
-                files=self.request.files, uid=who.uid, gid=who.gid, groups=who.groups,
-            )  # fmt: skip
-            self._fork = await forks.spawn(spawned, fds)
-            undo.pop_all()
+        terminal = self.request.size is not None
         self._note("session", "done", " ".join(("begins:", *(self.request.argv or ("panel",)))))
-        if self.request.size is not None:
+        # Raw from the start where the panel comes: keys that come before it is there would be echoed.
+        ends = Ends(self.request.size, raw=self._panel, limit_bytes=self._limits.buffer_bytes)
+        spawned = Spawn(
+            number=0, person=self.request.person, role=self.request.role, argv=self.request.argv,
+            environment=who.environment, terminal=terminal, panel=self._panel, files=self.request.files,
+            uid=who.uid, gid=who.gid, groups=who.groups,
+        )  # fmt: skip
+        try:
+            self._fork = await forks.spawn(spawned, ends.theirs)
+        except BaseException as error:
+            ends.close()
+            self._note("session", "failed", str(error))
+            raise
+        ends.close_theirs()
+        self._ends = ends
+        if terminal:
             self._record(recordings)
             if self.request.role.idle is not None:
                 self._idle = IdleClock(
                     float(self.request.role.idle), self._limits.idle_warning_s, self._warn, self._too_long
                 )
-        self._life = asyncio.create_task(self._live(self._fork))
-
-    def _open(self, theirs: contextlib.ExitStack, undo: contextlib.ExitStack) -> tuple[int, ...]:
-        """The session's ends, which `theirs` closes; ours are closed by `undo`. Raises OperationFailed."""
-        try:
-            if self.request.size is not None:
-                self._master, slave = os.openpty()
-                theirs.callback(os.close, slave)
-                if self._panel:
-                    tty.setraw(slave)  # else keys that come before it is there would be echoed
-                self._set_size(*self.request.size)
-                fds = [slave]
-                ours = [Source(self._master)]
-                self._sink = Sink(os.dup(self._master), self._limits.buffer_bytes)
-            else:
-                reading, writing = os.pipe()
-                fds, ours = [reading], []
-                theirs.callback(os.close, reading)
-                self._sink = Sink(writing, self._limits.buffer_bytes)
-                for _ in ("stdout", "stderr"):
-                    reading, writing = os.pipe()
-                    theirs.callback(os.close, writing)
-                    fds.append(writing)
-                    ours.append(Source(reading))
-            undo.callback(self._sink.close)
-            for source in ours:
-                undo.callback(source.close)
-            self._sources = ours
-            self._control, end = socket.socketpair()
-            theirs.callback(end.close)
-            undo.callback(self._control.close)
-        except OSError as error:
-            undo.close()
-            raise OperationFailed(
-                f"no terminal or pipe can be made for the session: {in_words(error)}", hint="sysctl kernel.pty.max"
-            ) from None
-        self._control.setblocking(False)
-        return (*fds, end.fileno())
+        self._life = asyncio.create_task(self._live(self._fork, ends))
 
     # From the client
 
     def feed(self, data: bytes) -> None:
         if self._idle is not None:
             self._idle.touch()
-        if self._sink is not None:
-            self._sink.feed(data)
+        if self._ends is not None:
+            self._ends.stdin.feed(data)
 
     async def drained(self) -> None:
-        if self._sink is not None:
-            await self._sink.drained()
+        if self._ends is not None:
+            await self._ends.stdin.drained()
 
     def eof(self) -> None:
-        if self._sink is None:
-            return
-        if self.request.size is None:
-            self._sink.end()
-        elif self._master >= 0:
-            with contextlib.suppress(termios.error):
-                if termios.tcgetattr(self._master)[3] & termios.ICANON:
-                    self._sink.feed(END_OF_INPUT)
+        if self._ends is not None:
+            self._ends.end_input()
 
     def resize(self, rows: int, columns: int) -> None:
-        if self._master < 0:
-            return
-        self._set_size(rows, columns)
-        self._recorded(lambda recording: recording.resize(*self.size))
+        if self._ends is not None and self._ends.terminal:
+            self._ends.set_size(rows, columns)
+            size = self._ends.size
+            self._recorded(lambda recording: recording.resize(*size))
 
     def signal(self, name: str) -> None:
         number = SIGNALS.get(name.removeprefix("SIG"))
-        if number is None or self._fork is None:
-            return
-        group = 0
-        if self._master >= 0:
-            with contextlib.suppress(OSError):
-                group = os.tcgetpgrp(self._master)
-        self._fork.signal(number, group)
+        if number is not None and self._fork is not None and self._ends is not None:
+            self._fork.signal(number, self._ends.in_front)
 
     def hang_up(self, reason: str = "") -> None:
         if self._hung_up or self._fork is None or self._fork.ended.done():
@@ -168,8 +118,8 @@ class Process(Session):
         until = asyncio.get_running_loop().time() + FAREWELL_S
         for writing in self._writing:
             writing.reschedule(until)
-        if self._sink is not None and self.request.size is None:
-            self._sink.close()
+        if self._ends is not None and not self._ends.terminal:
+            self._ends.stdin.close()
         # A verb hears of it and takes back what it has begun; the panel has begun nothing that it could.
         self._fork.hang_up(self._limits.hang_up_s if self._panel else self._limits.take_back_s)
 
@@ -183,35 +133,21 @@ class Process(Session):
         assert self._fork is not None
         return self._fork.pid
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns of the terminal as it is now."""
-        packed = fcntl.ioctl(self._master, termios.TIOCGWINSZ, b"\0" * 8)
-        rows, columns, _, _ = struct.unpack("HHHH", packed)
-        return rows, columns
-
-    def _set_size(self, rows: int, columns: int) -> None:
-        """The kernel tells who is in front of the terminal. A client that knows no size gets the usual one."""
-        rows = min(rows, LARGEST) if rows > 0 else 24
-        columns = min(columns, LARGEST) if columns > 0 else 80
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
     # To the client
 
-    async def _live(self, fork: Fork) -> int:
-        assert self._control is not None
-        hearing = Hearing(self._control, self._heard, self._heard_wrong)
+    async def _live(self, fork: Fork, ends: Ends) -> int:
+        hearing = Hearing(ends.control, self._heard, self._heard_wrong)
         streams: tuple[Stream, ...] = ("stdout", "stderr")
         pumps = [
             asyncio.create_task(self._pump(source, stream))
-            for source, stream in zip(self._sources, streams, strict=False)
+            for source, stream in zip(ends.sources, streams, strict=False)
         ]
         for pump in pumps:
             pump.add_done_callback(self._pumped)
         try:
             code = await asyncio.shield(fork.ended)
             await hearing.rest()
-            for source in self._sources:
+            for source in ends.sources:
                 source.finish()
             await asyncio.gather(*pumps)
             if self._idle is not None:
@@ -223,7 +159,11 @@ class Process(Session):
             return code
         finally:
             hearing.close()
-            self._close(pumps)
+            for task in (*pumps, *self._saying):
+                task.cancel()
+            ends.close()
+            if self._recording is not None:
+                self._recording.close()
 
     async def _pump(self, source: Source, stream: Stream) -> None:
         while data := await source.read():
@@ -318,9 +258,9 @@ class Process(Session):
 
     def _tell(self, message: served.ToSession) -> None:
         """To the panel; others do not listen. What it has no room for is lost."""
-        if self._panel and self._control is not None:
+        if self._panel and self._ends is not None:
             with contextlib.suppress(OSError):
-                self._control.send(served.encode(message))
+                self._ends.control.send(served.encode(message))
 
     def _say(self, text: str) -> None:
         """A line for the client, in between what the session shows."""
@@ -359,17 +299,3 @@ class Process(Session):
             except OSError as error:
                 self._recording = None
                 self._note("recordings", "failed", f"the recording ends: {in_words(error)}")
-
-    def _close(self, pumps: list[asyncio.Task[None]]) -> None:
-        for task in (*pumps, *self._saying):
-            task.cancel()
-        for source in self._sources:
-            source.close()
-        self._master = -1
-        if self._sink is not None:
-            self._sink.close()
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._recording is not None:
-            self._recording.close()
