@@ -124,9 +124,7 @@ async def test_the_panel_is_shown_and_takes_keys(house: House, browser: Chromium
     assert await tab.run("document.cookie") == "", "a script can read the cookie"
     for name in ("guest", "web", "hello", "data", "lab"):
         await tab.shows(name)
-    await tab.type("/")
-    await tab.paste("name:web")
-    await tab.key(*ENTER)
+    await answer(tab, "/", "name:web")
     await tab.shows("1 of 5")
     await tab.key(*ESCAPE)
     await tab.key(*ESCAPE)
@@ -204,8 +202,8 @@ async def test_a_viewer_changes_nothing_by_any_command(house: House) -> None:
 async def commanded(house: House, key: Key, commands: list[str]) -> AsyncIterator[None]:
     """The panel, once it was given each of them, over the wire as a page would, and all that it asked was agreed to."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
-        async with client.get(house.link(key)) as answer:
-            address = str(answer.url.with_path(f"{answer.url.path}terminal"))
+        async with client.get(house.link(key)) as page:
+            address = str(page.url.with_path(f"{page.url.path}terminal"))
         socket = None
         for command in commands:
             if socket is None or socket.closed:  # one of them leaves
@@ -237,13 +235,18 @@ async def _within(socket: aiohttp.ClientWebSocketResponse, limit_s: float) -> ai
 
 async def stop(tab: Tab, name: str) -> None:
     """What a person would press for it."""
-    await tab.type("/")
-    await tab.paste(f"name:{name}")
-    await tab.key(*ENTER)
+    await answer(tab, "/", f"name:{name}")
     await tab.shows("1 of 5")
-    await tab.type("G")
-    await tab.type(":")
-    await tab.paste(f"stop {name}")
+    await tab.shows("Detail")  # the prompt has closed
+    await answer(tab, ":", f"stop {name}")
+
+
+async def answer(tab: Tab, key: str, text: str) -> None:
+    """Open a prompt, and give it `text`."""
+    await tab.type(key)
+    await tab.shows("esc Cancel")
+    await tab.paste(text)
+    await tab.shows(f"{key}{text}")
     await tab.key(*ENTER)
 
 
