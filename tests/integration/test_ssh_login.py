@@ -146,6 +146,23 @@ def test_nothing_but_a_key_is_asked_for(console: Console, ssh: Client) -> None:
 # Staying out
 
 
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        "diffie-hellman-group14-sha1", "diffie-hellman-group18-sha512", "diffie-hellman-group-exchange-sha256",
+    ],
+)  # fmt: skip
+def test_nobody_asks_for_a_key_exchange_that_is_weak_or_dear(console: Console, ssh: Client, exchange: str) -> None:
+    done = with_options(ssh, anna(console), "whoami", KexAlgorithms=exchange, LogLevel="INFO")
+    assert done.returncode == REFUSED
+    assert b"no matching key exchange method" in done.stderr
+
+
+@pytest.mark.parametrize("exchange", ["curve25519-sha256", "ecdh-sha2-nistp256", "diffie-hellman-group14-sha256"])
+def test_key_exchanges_of_older_clients_are_there(console: Console, ssh: Client, exchange: str) -> None:
+    assert with_options(ssh, anna(console), "whoami", KexAlgorithms=exchange).returncode == 0
+
+
 def test_a_stranger_is_noted_with_the_key(console: Console, ssh: Client) -> None:
     key = console.key("unknown")
     assert ssh.run(key, "ls").returncode == REFUSED

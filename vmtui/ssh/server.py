@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import asyncssh
+from asyncssh.kex import get_kex_algs
 
 from vmtui.core.errors import Conflict, Fault, MissingCapability, NotPermitted
 from vmtui.core.policy import Person, Role
@@ -30,7 +31,20 @@ from vmtui.ssh.web.logins import Still
 BACKLOG = 512
 LEAVE_S = 2.0  # for what must end to do so by itself
 PRIVILEGED = 1024  # ip(7), ip_unprivileged_port_start
-# What asyncssh offers, without SHA-1, MD5 and modes that are only there for old servers.
+# What asyncssh offers, without SHA-1, MD5 and modes that are only there for old servers. Of key exchanges, which
+# strangers can ask for as often as they like, only those that cost little: no larger groups, no key made for each.
+KEY_EXCHANGES = (
+    "mlkem768x25519-sha256",
+    "sntrup761x25519-sha512",
+    "sntrup761x25519-sha512@openssh.com",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group14-sha256",
+    "diffie-hellman-group16-sha512",
+)
 CIPHERS = (
     "chacha20-poly1305@openssh.com",
     "aes256-gcm@openssh.com",
@@ -73,6 +87,7 @@ class Server:
             server_version="vmtui",
             server_host_keys=keys.served,
             send_server_host_keys=True,
+            kex_algs=[name for name in KEY_EXCHANGES if name.encode() in get_kex_algs()],  # some need a newer OpenSSL
             encryption_algs=list(CIPHERS),
             mac_algs=list(MACS),
             compression_algs=["none"],  # what unpacks to more than it is would be kept whole
