@@ -85,7 +85,16 @@ class Visitor:
         return time.perf_counter()
 
     async def shows(self, text: str, *, since: int = 0, timeout_s: float = WAIT_S) -> float:
-        return await self.until(lambda raw: text in plain(raw), since=since, timeout_s=timeout_s)
+        """`text` must be of one colour."""
+        wanted, seen = text.encode(), since
+
+        def there(_: bytes) -> bool:
+            nonlocal seen
+            found = self.raw.find(wanted, seen) >= 0
+            seen = max(since, len(self.raw) - len(wanted))
+            return found
+
+        return await self.until(there, since=len(self.raw), timeout_s=timeout_s)
 
     async def _read(self) -> None:
         with contextlib.suppress(asyncssh.Error, ConnectionError):

@@ -37,7 +37,9 @@ async def _panel() -> None:
     from vmtui.engine.workspace import Workspace
     from vmtui.host.paths import Paths
     from vmtui.tui.app import Panel
+    from vmtui.tui.styles import keep_parsed
 
+    keep_parsed()
     opened = asyncio.Event()
 
     async def opener() -> Workspace:
