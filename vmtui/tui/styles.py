@@ -43,4 +43,4 @@ def _theme(sheet: Any) -> frozenset[tuple[str, str]]:
 
 def keep_parsed() -> None:
     """From now on, in this process. Twice is once."""
-    Stylesheet._parse_rules = _parse_rules  # type: ignore[method-assign]
+    Stylesheet._parse_rules = _parse_rules  # type: ignore[assignment, method-assign]
