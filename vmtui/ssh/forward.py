@@ -73,7 +73,7 @@ class Forwarding:
         except Fault as fault:
             visitor.forwards -= 1
             result = "denied" if isinstance(fault, Denied) else "failed"
-            self._journal.told(grant.person, CONNECT, result, f"{wanted}: {fault}", refs=refs)
+            self._journal.refused(grant.person, f"{wanted}: {fault}", verb=CONNECT, result=result, refs=refs)
             raise _as_refusal(fault) from None
         except BaseException:
             visitor.forwards -= 1

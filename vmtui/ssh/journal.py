@@ -6,6 +6,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TextIO
 
 from vmtui.core.errors import Fault
@@ -13,7 +14,7 @@ from vmtui.core.policy import Person
 from vmtui.engine.audit import Entry, Log
 
 LOGIN, LOGOUT, CONNECT, FILES, RELOAD, SERVE = "login", "logout", "connect", "files", "reload", "serve"
-REFUSALS_AT_ONCE = 30.0  # then one a second: strangers fill no disk
+REFUSALS_AT_ONCE = 30.0  # of one person, or of strangers; then one a second
 LONGEST_LINE = 500
 NOBODY = Person(name="")
 
@@ -38,6 +39,24 @@ def _takes(out: TextIO) -> bool:
     return bool(waiting.poll(0))
 
 
+@dataclass(slots=True)
+class _Tellings:
+    """How many refusals may be told just now, and how many were not."""
+
+    since: float
+    credit: float = REFUSALS_AT_ONCE
+    left_out: int = 0
+
+    def one_more(self, now: float) -> bool:
+        self.credit = min(REFUSALS_AT_ONCE, self.credit + now - self.since)
+        self.since = now
+        if self.credit < 1.0:
+            self.left_out += 1
+            return False
+        self.credit -= 1.0
+        return True
+
+
 class Journal:
     """`out` is for people; a failing audit log is said there, and raised where it must stop what it should note."""
 
@@ -48,8 +67,7 @@ class Journal:
         self._out = out or sys.stderr
         self._clock = clock
         self.alarm: Callable[[str], None] = unheard  # is told why what goes on cannot be noted any more
-        self._credit, self._since = REFUSALS_AT_ONCE, clock()
-        self._untold = 0
+        self._tellings: dict[str, _Tellings] = {}  # of each person, and of strangers together
         self._unsaid = 0
 
     def say(self, text: str) -> None:
@@ -104,18 +122,15 @@ class Journal:
         self.say(f"{person.name or 'somebody'} from {person.origin or 'here'}: {verb} {result}: {message}")
         self.try_note(person, session, verb, refs, result, message)
 
-    def refused(self, person: Person, message: str) -> None:
-        """A login that failed. Of very many only some are told, and how many were not."""
-        now = self._clock()
-        self._credit = min(REFUSALS_AT_ONCE, self._credit + now - self._since)
-        self._since = now
-        if self._credit < 1.0:
-            self._untold += 1
-            return
-        self._credit -= 1.0
-        more = f" (and {self._untold} more before, of which nothing was noted)" if self._untold else ""
-        self._untold = 0
-        self.told(person, LOGIN, "denied", message + more)
+    def refused(
+        self, person: Person, message: str, *, verb: str = LOGIN, result: str = "denied", refs: tuple[str, ...] = ()
+    ) -> None:
+        """What somebody did not get. Of very much only some is told, and how much was not: it would fill the disk."""
+        tellings = self._tellings.setdefault(person.name, _Tellings(since=self._clock()))
+        if tellings.one_more(self._clock()):
+            more = f" (and {tellings.left_out} more before, of which nothing was noted)" if tellings.left_out else ""
+            tellings.left_out = 0
+            self.told(person, verb, result, message + more, refs=refs)
 
     def close(self) -> None:
         if self._log is not None:

@@ -82,6 +82,8 @@ def test_of_very_many_refusals_some_are_told_and_how_many_were_not() -> None:
     now[0] = 10.0
     journal.refused(NOBODY, "again")
     assert out.getvalue().endswith("again (and 970 more before, of which nothing was noted)\n")
+    journal.refused(Person(name="anna"), "web:80: no", verb="connect", result="failed")
+    assert out.getvalue().endswith("anna from here: connect failed: web:80: no\n")
 
 
 def test_what_could_not_be_noted_is_not_begun_and_what_cannot_be_rings_the_alarm(
