@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fixed_keys import fixed_key
 from vmtui.core.policy import BUILTIN
 from vmtui.ssh import keys
 from vmtui.ssh.gate import Gate, Login, Verdict
 
-MINE, OTHER, AUTHORITY = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(3))
+MINE, OTHER, AUTHORITY = map(fixed_key, range(3))
 NOW = time.time()
 
 

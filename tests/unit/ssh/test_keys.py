@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fixed_keys import fixed_key
 from vmtui.ssh import key_options, keys
 from vmtui.ssh.keys import KeysInvalid
 
 ROLES = ("viewer", "operator", "admin")
-KEY = asyncssh.generate_private_key("ssh-ed25519").export_public_key("openssh").decode().strip()
+KEY = fixed_key(0).export_public_key("openssh").decode().strip()
 PATH = Path("/etc/vmtui/authorized_keys")
 
 
