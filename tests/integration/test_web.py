@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +188,7 @@ async def test_a_viewer_changes_nothing(house: House, browser: Chromium) -> None
 
 
 async def test_a_viewer_changes_nothing_by_any_command(house: House) -> None:
-    async with commanded(house, house.anna, ["stop hello"]):
+    async with commanded(house, house.anna, ["stop hello"], asks="stop dev/sandbox/hello?"):
         await house.until("hello", "stopped")  # that is what these keys do for somebody who may
     await asyncio.to_thread(house.console.alone)
     before = house.console.contents()
@@ -199,7 +199,7 @@ async def test_a_viewer_changes_nothing_by_any_command(house: House) -> None:
 
 
 @asynccontextmanager
-async def commanded(house: House, key: Key, commands: list[str]) -> AsyncIterator[None]:
+async def commanded(house: House, key: Key, commands: list[str], *, asks: str = "") -> AsyncIterator[None]:
     """The panel, once it was given each of them, over the wire as a page would, and all that it asked was agreed to."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
         async with client.get(house.link(key)) as page:
@@ -209,9 +209,10 @@ async def commanded(house: House, key: Key, commands: list[str]) -> AsyncIterato
             if socket is None or socket.closed:  # one of them leaves
                 socket = await client.ws_connect(address, headers={"Origin": f"http://127.0.0.1:{house.port}"})
                 await settled(socket, HOME)
-            for keys in ("\x1b[27u\x1b[27u1", f":{command}\r", "y", "\r"):
-                await socket.send_json(["stdin", keys])
-                await settled(socket)
+            with suppress(ConnectionError):  # where it has left before all keys were sent
+                for keys, shown in (("\x1b[27u\x1b[27u1", ""), (f":{command}\r", asks), ("y", ""), ("\r", "")):
+                    await socket.send_json(["stdin", keys])
+                    await settled(socket, shown)
         yield
 
 
@@ -220,7 +221,7 @@ async def settled(socket: aiohttp.ClientWebSocketResponse, text: str = "") -> No
     shown = b""
     while True:
         quiet = text.encode() in shown
-        message = await socket.receive() if not quiet else await _within(socket, 0.05)
+        message = await socket.receive() if not quiet else await _within(socket, 0.1)
         if message is None or message.type is not aiohttp.WSMsgType.BINARY:
             return
         shown += message.data
