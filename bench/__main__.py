@@ -6,12 +6,13 @@ import sys
 
 from bench import console, containers, logs, panel, planning, startup
 from bench.measure import Row, table
+from bench.ssh import figures
 from bench.vmm import blk, boot, net, start
 
 
 def main() -> None:
     rows: list[Row] = []
-    for part in (startup, planning, containers, panel, console, logs, start, blk, net, boot):
+    for part in (startup, planning, containers, panel, console, logs, figures, start, blk, net, boot):
         for row in part.rows():
             print(f"  {row.what}: {row.ours}", file=sys.stderr)
             rows.append(row)
