@@ -134,6 +134,7 @@ def test_they_are_removed_once_that_is_confirmed(cli: Cli, folder: Path) -> None
 
 
 def test_who_may_look_at_them_may_not_remove_them(cli: Cli, folder: Path) -> None:
+    cli.ok("ls")  # the workspace is there, as the server sees to
     write(folder / NAME, (0.5, "o", "one"))
     keeper = Visitor(cli, KEEPER)
     assert "7f3a" in keeper.ok("recordings", "ls")
@@ -186,6 +187,7 @@ def test_no_log_is_told(cli: Cli) -> None:
 
 
 def test_the_log_is_for_those_who_may_read_it(cli: Cli, log: Path) -> None:
+    cli.ok("ls")  # the workspace is there, as the server sees to
     assert len(Visitor(cli, KEEPER).ok("audit", "ls").splitlines()) == 3
     for role in ("viewer", "operator"):
         Visitor(cli, role).refused(77, "audit", "ls")
