@@ -180,7 +180,7 @@ def test_it_is_never_stopped(tmp_path: Path) -> None:
         assert Path(f"/proc/{panel.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
         start = len(panel.raw)
         panel.send(b"?")
-        panel.shows("everywhere", since=start)
+        panel.shows("on this screen", since=start)
         panel.send(b"\x1b")
         panel.read_for(0.5)
         panel.send(b"q")
