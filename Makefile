@@ -12,8 +12,6 @@ TEST_PACKAGES  := acpica-tools binutils busybox-static chromium cpio crun docker
 BENCH_PACKAGES := htop lnav podman
 # What only a host with working KVM can show. These end every `make test`; `make lab` runs all there are.
 LAB_CORE       := -m "lab and not thorough" $(addprefix tests/lab/test_vmm_,boot.py devices.py systemd.py) tests/lab/test_dev_profile.py
-# That a lab which stands still is begun once more: it boots two of them, which is too much beside other tests.
-LAB_ITSELF     := tests/integration/test_lab_machine.py
 # Plug-ins by name: with those that are found by themselves it takes twice as long until the first test begins. A test's
 # time leaves the lab enough of its own to be begun once more.
 IN_THE_LAB     := $(BIN)/python -m tests.lab.host --timeout 720 --report build/lab \
@@ -21,7 +19,7 @@ IN_THE_LAB     := $(BIN)/python -m tests.lab.host --timeout 720 --report build/l
                   $(BIN)/pytest -p pytest_asyncio.plugin -p pytest_timeout --timeout 240 \
                   --junitxml=/run/lab/out/report.xml --durations=10
 
-.PHONY: run test snapshots kills fuzz bench down lab lab-shell setup packages test-packages bench-packages clean
+.PHONY: run test thorough snapshots kills fuzz bench down lab lab-shell setup packages test-packages bench-packages clean
 
 run: setup
 	@$(VMTUI) --profile $(PROFILE)
@@ -43,7 +41,7 @@ test: setup test-packages
 	$(BIN)/mypy
 
 .tests:
-	$(BIN)/pytest --numprocesses auto --ignore $(LAB_ITSELF)
+	$(BIN)/pytest --numprocesses auto -m "not thorough"
 
 # What the lab boots: fetched while the tests wait.
 .lab-files:
@@ -53,6 +51,10 @@ test: setup test-packages
 snapshots: setup test-packages
 	VMTUI_REGENERATE=1 $(BIN)/pytest tests/golden
 	git status --short snapshots docs
+
+# What `make test` leaves out to end soon: see tests/conftest.py.
+thorough: setup test-packages
+	$(BIN)/pytest --numprocesses auto -m thorough --ignore tests/lab
 
 kills: setup test-packages
 	VMTUI_EVERY_POINT=1 $(BIN)/pytest tests/integration/test_crash_real.py
@@ -69,7 +71,6 @@ down:
 
 # A machine with a KVM that works, on this one; its tests, and a shell in it.
 lab: setup test-packages
-	$(BIN)/pytest $(LAB_ITSELF)
 	$(IN_THE_LAB) -m lab tests/lab
 
 lab-shell: setup test-packages

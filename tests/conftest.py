@@ -34,8 +34,30 @@ TOGETHER = frozenset(
         "web_page",
     )
 )
+# What `make thorough` runs, and `make test` has no time for: others try the same, with real clients or after all losses
+# at once.
+THOROUGH = tuple(
+    f"tests/integration/{name}"
+    for name in (
+        "ssh_sessions/test_ends.py",
+        "ssh_sessions/test_verbs.py",
+        "ssh_sessions/test_watching.py",
+        "test_cli_recordings.py",
+        "test_lab_machine.py",
+        "test_losses.py::test_what_was_lost_is_made_good[",
+        "test_ssh_login.py",
+        "test_web_page.py",
+    )
+)
+KEPT = "[all of these]"
 # Each of these files has a console of its own.
 SERVED = ("tests/integration/ssh_clients/", "tests/integration/ssh_sessions/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(THOROUGH) and not item.nodeid.endswith(KEPT):
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.hookimpl(optionalhook=True)
