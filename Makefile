@@ -14,7 +14,7 @@ BENCH_PACKAGES := htop lnav podman
 LAB_CORE       := -m "lab and not thorough" $(addprefix tests/lab/test_vmm_,boot.py devices.py systemd.py) tests/lab/test_dev_profile.py
 # Plug-ins by name: with those that are found by themselves it takes twice as long until the first test begins. A test's
 # time leaves the lab enough of its own to be begun once more.
-IN_THE_LAB     := $(BIN)/python -m tests.lab.host --timeout 720 --report build/lab \
+IN_THE_LAB     := $(BIN)/python -m tests.lab.host --timeout 900 --report build/lab \
                   --env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- \
                   $(BIN)/pytest -p pytest_asyncio.plugin -p pytest_timeout --timeout 240 \
                   --junitxml=/run/lab/out/report.xml --durations=10
