@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -176,7 +177,9 @@ class Console:
         """Returns when it has said what came of it."""
         begin = len(self.log.read_bytes())
         os.kill(self.pid, signal.SIGHUP)
-        self.until(lambda: self.said(begin).endswith("\n"), "it to say what it has read anew")
+        # Others log out meanwhile, which is said too.
+        told = re.compile(r" reload(ed)?\b.*\n")
+        self.until(lambda: told.search(self.said(begin)), "it to say what it has read anew")
 
 
 def processes_of(root: Path) -> list[str]:
