@@ -16,6 +16,8 @@ from tests.support.cli import Cli
 from vmtui.core.backend import Context
 from vmtui.host.paths import Paths
 
+pytest.register_assert_rewrite("tests.contract")  # what the suites assert is told in full, as of a test
+
 # Of these folders each test goes to whichever worker is free, but for these files: their tests share a thing that takes
 # long to make.
 APART = ("tests/integration/",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,24 @@ async def test_cancelled_it_ends_with_all_that_it_started(tmp_path: Path) -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    for _ in range(3000):
+    await _gone(pid)
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_cancelled_before_asyncio_has_it_in_hand_too(tmp_path: Path, turns: int) -> None:
+    task = asyncio.create_task(repair.run(f"sleep 300 & echo $! > {tmp_path}/pid; wait", lambda _: None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251 - the command goes on, and the loop does not
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    if (tmp_path / "pid").exists():
+        await _gone(int((tmp_path / "pid").read_text()))
+
+
+async def _gone(pid: int) -> None:
+    for _ in range(1000):
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):  # before it was opened, or between that and its being read

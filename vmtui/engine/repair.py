@@ -16,7 +16,7 @@ from vmtui.core.errors import Fault
 from vmtui.core.policy import Verb
 from vmtui.engine import authority
 from vmtui.host import trace
-from vmtui.host.process import which
+from vmtui.host.process import spawned, which
 
 SHELL = "/bin/sh"
 # A hint with one of these is a sentence, whatever its first word may also be.
@@ -84,11 +84,12 @@ async def run(line: str, hear: Callable[[str], None]) -> int:
     path = os.environ.get("PATH", os.defpath)
     beside = [f"{entry[:-3]}sbin" for entry in path.split(":") if entry.endswith("/bin")]
     with trace.begin(trace.Way.COMMAND, (SHELL, "-c", line)) as act:
-        process = await asyncio.create_subprocess_exec(
+        starting = asyncio.create_subprocess_exec(
             SHELL, "-c", line,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "PATH": ":".join([path, *beside])}, start_new_session=True,
         )  # fmt: skip
+        process = await spawned(starting, _end)
         try:
             assert process.stdout is not None
             await _lines(process.stdout, hear)

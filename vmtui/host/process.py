@@ -11,13 +11,15 @@ import select
 import shutil
 import signal as signals
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from vmtui.host import trace
 from vmtui.host.faults import CommandFailed, MissingCapability
+from vmtui.host.tasks import uncancelled
 
 STDERR_TAIL_BYTES = 4096
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -146,6 +148,28 @@ async def run(
     if check and code != 0:
         raise CommandFailed(f"{name} failed with code {code}", code=code, details=tail(stderr or stdout))
     return Completed(code, stdout, stderr)
+
+
+async def spawned(
+    starting: Coroutine[Any, Any, asyncio.subprocess.Process],
+    end: Callable[[asyncio.subprocess.Process], Awaitable[None]],
+) -> asyncio.subprocess.Process:
+    """The process that `starting` makes, for who ends it together with what it starts in turn.
+
+    A process may have children before asyncio has it in hand. Cancelled by then, asyncio would kill it alone; here it
+    is made, and ended by `end`, first.
+    """
+    made = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+
+        async def undo() -> None:
+            with contextlib.suppress(OSError):  # of what could not be started
+                await end(await made)
+
+        await uncancelled(undo())
+        raise
 
 
 def _before_exec(limits: Limits | None, die_with_parent: bool) -> Callable[[], None] | None:

@@ -80,12 +80,12 @@ class LayerStore:
     async def add(self, blob: Blob, progress: Callable[[float], None]) -> Path:
         """Unpack a layer unless it is there. Two that want the same one at once: the second waits for the first.
 
-        Nothing is left behind on failure, and what a killed process left is removed. Raises InvalidInput (another
-        digest, not a layer, hostile), OperationFailed (no space), MissingCapability (not root).
+        Nothing is left behind on failure, and what a killed process left, of any layer, is removed. Raises InvalidInput
+        (another digest, not a layer, hostile), OperationFailed (no space), MissingCapability (not root).
         """
         place = self._place(blob.diff_id)
+        self._clean()
         if not self.has(blob.diff_id):
-            self._clean()
             async with claim(place.with_name(f"{place.name}.partial"), timeout=WAIT_S) as fd:
                 if not self.has(blob.diff_id):
                     await self._unpack(blob, place, fd, progress)

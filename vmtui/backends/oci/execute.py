@@ -20,7 +20,7 @@ from vmtui.core.backend import Desired, ExecRequest
 from vmtui.core.errors import NotPermitted
 from vmtui.core.specs import ContainerSpec
 from vmtui.host import trace
-from vmtui.host.process import ProcessId
+from vmtui.host.process import ProcessId, spawned
 from vmtui.runtime import bundle, capabilities, users
 from vmtui.runtime.manifest import ImageConfig
 from vmtui.runtime.oci_runtime import last_error
@@ -237,13 +237,14 @@ async def start(places: Places, desired: Desired[ContainerSpec], image: ImageCon
     try:
         if request.tty:
             return await _with_terminal(places, argv, token, request, act)
-        child = await asyncio.create_subprocess_exec(
+        starting = asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+        child = await spawned(starting, lambda child: Exec(places, child, token, None, act).aclose())
         return Exec(places, child, token, None, act)
     except BaseException as error:
         act.ended(error=str(error))
@@ -257,9 +258,10 @@ async def _with_terminal(places: Places, argv: list[str], token: str, request: E
     try:
         tty.setraw(slave_fd)  # the one inside echoes and edits
         set_size(master_fd, request.rows, request.columns)
-        child = await asyncio.create_subprocess_exec(
+        starting = asyncio.create_subprocess_exec(
             *argv, stdin=slave_fd, stdout=slave_fd, stderr=slave_fd, start_new_session=True
         )
+        child = await spawned(starting, lambda child: Exec(places, child, token, os.dup(master_fd), act).aclose())
     except BaseException:
         os.close(master_fd)
         raise
