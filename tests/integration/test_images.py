@@ -479,20 +479,26 @@ async def test_a_killed_fetch_is_cleaned_by_the_next(tmp_path: Path, store: Imag
         "from vmtui.runtime.images import ImageStore\n"
         f"asyncio.run(ImageStore(Path({str(tmp_path / 'cache')!r})).ensure({reference!r}, lambda progress: None))\n"
     )
-    interrupted = 0
-    for delay in (0.15, 0.3, 0.45, 0.6, 0.8):
+    for started in (
+        "images/work/*",
+        "images/work/*/image/*",
+        "layers/sha256/*.partial",
+        "layers/sha256/*.partial/tree/*",
+    ):
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
-        await asyncio.sleep(delay)
+        async with asyncio.timeout(60):
+            while not any((tmp_path / "cache").glob(started)) and process.returncode is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         process.kill()
         await process.wait()
-        interrupted += bool(left(tmp_path / "cache")) and await store.lookup(reference) is None
-        for _ in range(1200):
-            if not processes_with(str(tmp_path)):
-                break
-            await asyncio.sleep(0.05)
-        assert processes_with(str(tmp_path)) == []
-    assert interrupted
-    patterns = ("images/work/*", "layers/sha256/*.partial")
+        assert left(tmp_path / "cache")
+        assert await store.lookup(reference) is None
+    for _ in range(1200):
+        if not processes_with(str(tmp_path)):
+            break
+        await asyncio.sleep(0.05)
+    assert processes_with(str(tmp_path)) == []
+    patterns = ("images/work/*", unpacking)
     deadline = time.monotonic() + 60
     while True:
         await store.pull(other, silent)  # of another image: cleans all the same
