@@ -479,12 +479,8 @@ async def test_a_killed_fetch_is_cleaned_by_the_next(tmp_path: Path, store: Imag
         "from vmtui.runtime.images import ImageStore\n"
         f"asyncio.run(ImageStore(Path({str(tmp_path / 'cache')!r})).ensure({reference!r}, lambda progress: None))\n"
     )
-    for started in (
-        "images/work/*",
-        "images/work/*/image/*",
-        "layers/sha256/*.partial",
-        "layers/sha256/*.partial/tree/*",
-    ):
+    unpacking = "layers/sha256/*.partial"
+    for started in ("images/work/*", "images/work/*/image/*", unpacking, f"{unpacking}/tree/*"):
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
         async with asyncio.timeout(60):
             while not any((tmp_path / "cache").glob(started)) and process.returncode is None:  # noqa: ASYNC110
