@@ -36,18 +36,29 @@ TOGETHER = frozenset(
         "web_page",
     )
 )
-# What `make thorough` runs, and `make test` has no time for: others try the same, with real clients or after all losses
-# at once.
+# What `make thorough` runs, and `make test` has no time for: others try the same, with real clients, after all losses
+# at once, or by fewer examples.
 THOROUGH = tuple(
     f"tests/integration/{name}"
     for name in (
+        "ssh_clients/test_viewer_panel.py::test_every_letter_of_the_other_views",
         "ssh_sessions/test_ends.py",
         "ssh_sessions/test_verbs.py",
         "ssh_sessions/test_watching.py",
+        "test_bad_host.py::test_a_guest_that_ends_at_once[no ",
         "test_cli_recordings.py",
+        "test_crash_real.py::test_killed_anywhere_in_what_concerns_a_vm",
+        "test_images.py::test_random_layers_merge_as_umocis",
         "test_lab_machine.py",
+        "test_losses.py::test_a_second_run_changes_nothing",
+        "test_losses.py::test_after_a_reboot_it_can_be_taken_down_at_once",
+        "test_losses.py::test_down_after_each_loss",
+        "test_losses.py::test_one_by_one_without_database",
+        "test_losses.py::test_what_the_database_forgot_is_adopted_as_it_is",
         "test_losses.py::test_what_was_lost_is_made_good[",
+        "test_panel_real.py::test_logged_in_on_the_serial_console",
         "test_ssh_login.py",
+        "test_web.py::test_a_viewer_changes_nothing_by_any_command",
         "test_web_page.py",
     )
 )
