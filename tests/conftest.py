@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,11 @@ THOROUGH = tuple(
         "test_images.py::test_random_layers_merge_as_umocis",
         "test_lab_machine.py",
         "test_losses.py::test_a_second_run_changes_nothing",
+        "test_losses.py::test_all_of_a_profile_is_adopted_together",
         "test_losses.py::test_after_a_reboot_it_can_be_taken_down_at_once",
         "test_losses.py::test_down_after_each_loss",
         "test_losses.py::test_one_by_one_without_database",
+        "test_losses.py::test_taken_down_by_name_without_database_and_file",
         "test_losses.py::test_what_the_database_forgot_is_adopted_as_it_is",
         "test_losses.py::test_what_was_lost_is_made_good[",
         "test_panel_real.py::test_logged_in_on_the_serial_console",
@@ -63,14 +66,26 @@ THOROUGH = tuple(
     )
 )
 KEPT = "[all of these]"
+# Many examples of one sort: of each test, `make test` runs every fourth.
+SAMPLED = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in ("bad_host", "bad_input", "cli_plain", "cli_stdin", "oci_crash", "qcow2_images", "sandbox")
+)
+ONE_OF = 4
 # Each of these files has a console of its own.
 SERVED = ("tests/integration/ssh_clients/", "tests/integration/ssh_sessions/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seen: Counter[str] = Counter()
     for item in items:
         if item.nodeid.startswith(THOROUGH) and not item.nodeid.endswith(KEPT):
             item.add_marker(pytest.mark.thorough)
+        elif item.nodeid.startswith(SAMPLED):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % ONE_OF:
+                item.add_marker(pytest.mark.thorough)
+            seen[test] += 1
 
 
 @pytest.hookimpl(optionalhook=True)

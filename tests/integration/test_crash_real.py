@@ -59,15 +59,15 @@ WAYS = (
         ("stop web hello", "down", "^(write|progress|tool)"),
     )
     if EVERY
-    else (("down", "down", "^step"), ("up", "up", "^step"), ("down", "up", "^step"), ("up", "down", "^step"))
+    else (("down", "down", "^step"), ("up", "up", "^step"))
 )
-LEAST = (80, 40, 20, 100, 15, 5) if EVERY else (6, 10, 6, 10)
+LEAST = (80, 40, 20, 100, 15, 5) if EVERY else (6, 10)
 
 VM_WAYS = (
     *((killed, then, "/vm/" if EVERY else "^step.*/vm/") for killed, then, _ in WAYS[:4]),
     *([("restart guest", "up", "")] if EVERY else []),
 )
-VM_LEAST = (5, 15, 5, 15, 10) if EVERY else (1, 3, 1, 3)
+VM_LEAST = (5, 15, 5, 15, 10) if EVERY else (1, 3)
 
 
 def points(cache: Path, profile: str, killed: str, then: str, about: str) -> int:

@@ -142,7 +142,7 @@ def in_a_workspace(test: Any, *args: Any) -> None:
         asyncio.run(test(paths, *args))
 
 
-example = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+example = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @example

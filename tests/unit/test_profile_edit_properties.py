@@ -16,7 +16,7 @@ from vmtui.profile import edit, toml_text
 from vmtui.profile.load import loads
 
 PATH = FOLDER / "some.toml"
-example = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+example = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(text: str) -> Resources:

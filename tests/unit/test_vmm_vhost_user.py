@@ -173,7 +173,7 @@ def test_one_that_falls_silent_when_a_driver_comes(loop: Loop) -> None:
     disk = Disk(loop, back_end)
     began = time.monotonic()
     disk.driver.start()
-    assert time.monotonic() - began < 0.1  # the vCPU does not wait
+    assert time.monotonic() - began < 1  # the vCPU does not wait
     eventually(lambda: m.SET_MEM_TABLE in back_end.heard)
     began = time.monotonic()
     disk.driver.reset()

@@ -62,7 +62,7 @@ class Modules:
         """The module's ELF image, uncompressed. Raises InvalidInput."""
         path = self._files[name]
         try:
-            data = _uncompressed(path)
+            data = uncompressed(path)
         except (OSError, ValueError, EOFError, ImportError) as error:
             raise InvalidInput(f"cannot read kernel module {path}: {error}") from None
         if len(data) > MAX_MODULE_BYTES:
@@ -77,7 +77,8 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
                 yield canonical(path.name.removesuffix(suffix)), path
 
 
-def _uncompressed(path: Path) -> bytes:
+def uncompressed(path: Path) -> bytes:
+    """What is in a module's file. Raises OSError, ValueError, EOFError, ImportError (no zstandard)."""
     data = path.read_bytes()
     if path.suffix == ".xz":
         import lzma

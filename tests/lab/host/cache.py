@@ -7,9 +7,11 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 from vmtui.core.backend import Progress
 from vmtui.core.errors import Fault
@@ -53,7 +55,7 @@ def fetched(suite: str, sort: str) -> Kernel:
 
 def all_fetched() -> list[Kernel]:
     """All that tests need, for the lab cannot fetch anything: kernels, an image, busybox. Raises Fault."""
-    with _alone("fetching", "is fetching what it needs"):
+    with _held(["fetching"], "is fetching what it needs"):
         images = ImageStore(place(SUITES[0]))
         asyncio.run(images.ensure(IMAGE, _say))
         busybox()
@@ -61,20 +63,31 @@ def all_fetched() -> list[Kernel]:
 
 
 def turn() -> AbstractContextManager[None]:
-    """Wait until no other lab of this user runs: two on the same processors would run into all their time-outs."""
-    return _alone("lock", "is running")
+    """Wait until there is a processor for it: more labs of this user than those would run into all their time-outs."""
+    return _held([f"lock-{number}" for number in range(len(os.sched_getaffinity(0)))], "is running")
 
 
 @contextmanager
-def _alone(name: str, does: str) -> Iterator[None]:
+def _held(names: Sequence[str], does: str) -> Iterator[None]:
+    """One of these locks, whichever is free first."""
     folder().mkdir(parents=True, exist_ok=True)
-    with (folder() / name).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"lab: another one {does}; this one goes on when it has ended", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        locks = [stack.enter_context((folder() / name).open("w")) for name in names]
+        told = False
+        while not any(map(_taken, locks)):
+            if not told:
+                print(f"lab: another one {does}; this one goes on when it has ended", file=sys.stderr, flush=True)
+            told = True
+            time.sleep(0.2)
         yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def busybox() -> Path:
