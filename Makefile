@@ -13,8 +13,8 @@ BENCH_PACKAGES := htop lnav podman
 # What only a host with working KVM can show. These end every `make test`; `make lab` runs all there are. In two labs at
 # once, since a guest keeps one processor busy.
 LAB_CORE       := -m "lab and not thorough"
-LAB_BOOT       := $(LAB_CORE) tests/lab/test_vmm_boot.py
-LAB_USE        := $(LAB_CORE) tests/lab/test_vmm_devices.py tests/lab/test_vmm_systemd.py tests/lab/test_dev_profile.py
+LAB_BOOT       := $(LAB_CORE) tests/lab/test_vmm_boot.py tests/lab/test_vmm_systemd.py
+LAB_USE        := $(LAB_CORE) tests/lab/test_vmm_devices.py tests/lab/test_dev_profile.py
 # Plug-ins by name: with those that are found by themselves it takes twice as long until the first test begins. A test's
 # time leaves the lab enough of its own to be begun once more.
 IN_THE_LAB      = $(BIN)/python -m tests.lab.host --timeout 900 --report build/$(@:.%=%) \
