@@ -40,36 +40,48 @@ TOGETHER = frozenset(
 # What `make thorough` runs, and `make test` has no time for: others try the same, with real clients, after all losses
 # at once, or by fewer examples.
 THOROUGH = tuple(
-    f"tests/integration/{name}"
+    f"tests/{name}"
     for name in (
-        "ssh_clients/test_viewer_panel.py::test_every_letter_of_the_other_views",
-        "ssh_sessions/test_ends.py",
-        "ssh_sessions/test_verbs.py",
-        "ssh_sessions/test_watching.py",
-        "test_bad_host.py::test_a_guest_that_ends_at_once[no ",
-        "test_cli_recordings.py",
-        "test_crash_real.py::test_killed_anywhere_in_what_concerns_a_vm",
-        "test_images.py::test_random_layers_merge_as_umocis",
-        "test_lab_machine.py",
-        "test_losses.py::test_a_second_run_changes_nothing",
-        "test_losses.py::test_all_of_a_profile_is_adopted_together",
-        "test_losses.py::test_after_a_reboot_it_can_be_taken_down_at_once",
-        "test_losses.py::test_down_after_each_loss",
-        "test_losses.py::test_one_by_one_without_database",
-        "test_losses.py::test_taken_down_by_name_without_database_and_file",
-        "test_losses.py::test_what_the_database_forgot_is_adopted_as_it_is",
-        "test_losses.py::test_what_was_lost_is_made_good[",
-        "test_panel_real.py::test_logged_in_on_the_serial_console",
-        "test_ssh_login.py",
-        "test_web.py::test_a_viewer_changes_nothing_by_any_command",
-        "test_web_page.py",
+        "integration/ssh_clients/test_viewer_panel.py::test_every_letter_of_the_other_views",
+        "integration/ssh_sessions/test_ends.py",
+        "integration/ssh_sessions/test_verbs.py",
+        "integration/ssh_sessions/test_watching.py",
+        "integration/test_bad_host.py::test_a_damaged_layer_store_is_filled_again",
+        "integration/test_bad_host.py::test_a_guest_that_ends_at_once[no ",
+        "integration/test_cli_recordings.py",
+        "integration/test_crash_fake.py::test_killed_at_any_point_the_next_run_finishes_it[down]",
+        "integration/test_crash_fake.py::test_killed_at_any_point_the_next_run_finishes_it[rollback]",
+        "integration/test_crash_real.py::test_killed_anywhere_in_what_concerns_a_vm",
+        "integration/test_hostile_panel.py",
+        "integration/test_images.py::test_random_layers_merge_as_umocis",
+        "integration/test_lab_machine.py",
+        "integration/test_losses.py::test_a_second_run_changes_nothing",
+        "integration/test_losses.py::test_after_a_reboot",
+        "integration/test_losses.py::test_all_of_a_profile_is_adopted_together",
+        "integration/test_losses.py::test_down_after_each_loss",
+        "integration/test_losses.py::test_one_by_one_without_database",
+        "integration/test_losses.py::test_taken_down_by_name_without_database_and_file",
+        "integration/test_losses.py::test_what_the_database_forgot_is_adopted_as_it_is",
+        "integration/test_losses.py::test_what_was_lost_is_made_good[",
+        "integration/test_panel_real.py",
+        "integration/test_qemu_life.py::test_its_parent_",
+        "integration/test_ssh_login.py",
+        "integration/test_tap_kills.py",
+        "integration/test_web.py::test_a_viewer_changes_nothing_by_any_command",
+        "integration/test_web_page.py",
     )
 )
 KEPT = "[all of these]"
 # Many examples of one sort: of each test, `make test` runs every fourth.
-SAMPLED = tuple(
-    f"tests/integration/test_{name}.py"
-    for name in ("bad_host", "bad_input", "cli_plain", "cli_stdin", "oci_crash", "qcow2_images", "sandbox")
+SAMPLED = (
+    "tests/integration/test_bad_host.py",
+    "tests/integration/test_bad_input.py",
+    "tests/integration/test_cli_plain.py",
+    "tests/integration/test_cli_stdin.py",
+    "tests/integration/test_oci_crash.py",
+    "tests/integration/test_qcow2_images.py",
+    "tests/integration/test_sandbox.py",
+    "tests/tui/test_rights.py::test_no_key_of_any_view",
 )
 ONE_OF = 4
 # Each of these files has a console of its own.

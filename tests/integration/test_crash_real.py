@@ -46,7 +46,7 @@ stop_grace_period = "1ms"
 
 
 # What is killed, what follows, and at which points. In `make test` that is each begin and each end of a step in the
-# journal; in `make kills` also each other write, progress, outside tool and change of a directory, which takes long.
+# journal of bringing it up; in `make kills` also each other write, progress, outside tool and change of a directory, which takes long.
 # To bring it all up again takes longest: not after each file.
 EVERY = bool(os.environ.get("VMTUI_EVERY_POINT"))
 WAYS = (
@@ -59,15 +59,15 @@ WAYS = (
         ("stop web hello", "down", "^(write|progress|tool)"),
     )
     if EVERY
-    else (("down", "down", "^step"), ("up", "up", "^step"))
+    else (("up", "up", "^step"),)
 )
-LEAST = (80, 40, 20, 100, 15, 5) if EVERY else (6, 10)
+LEAST = (80, 40, 20, 100, 15, 5) if EVERY else (10,)
 
 VM_WAYS = (
     *((killed, then, "/vm/" if EVERY else "^step.*/vm/") for killed, then, _ in WAYS[:4]),
     *([("restart guest", "up", "")] if EVERY else []),
 )
-VM_LEAST = (5, 15, 5, 15, 10) if EVERY else (1, 3)
+VM_LEAST = (5, 15, 5, 15, 10) if EVERY else (3,)
 
 
 def points(cache: Path, profile: str, killed: str, then: str, about: str) -> int:

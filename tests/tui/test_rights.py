@@ -126,7 +126,7 @@ async def settle(pilot: Pilot[None], app: Panel, view: PanelScreen) -> None:
     await pilot.pause()
 
 
-@pytest.mark.parametrize("home", ["resources", "map", "doctor", "events", "actions", "profile", "notices", "approvals"])
+@pytest.mark.parametrize("home", ["resources", "map", "doctor", "events", "profile", "actions", "notices", "approvals"])
 async def test_no_key_of_any_view_changes_anything_for_a_viewer(
     workspace: Workspace, folder: Path, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
