@@ -46,8 +46,8 @@ stop_grace_period = "1ms"
 
 
 # What is killed, what follows, and at which points. In `make test` that is each begin and each end of a step in the
-# journal of bringing it up; in `make kills` also each other write, progress, outside tool and change of a directory, which takes long.
-# To bring it all up again takes longest: not after each file.
+# journal of bringing it up; in `make kills` also each other write, progress, outside tool and change of a directory,
+# which takes long. To bring it all up again takes longest: not after each file.
 EVERY = bool(os.environ.get("VMTUI_EVERY_POINT"))
 WAYS = (
     (
