@@ -218,6 +218,6 @@ def test_who_waits_to_start_it_again_does_not_outlive_it(clean: Site) -> None:
     (clean.folder / "sleep.wat").write_text('(module (func (export "_start") unreachable))')
     clean.ok("--profile", clean.profile(ALONE["sandbox"]), "--timeout", "3s", "--on-failure", "keep", code=124)
     deadline = time.monotonic() + 180
-    while clean.ok("events").count("restart done") < 4:
-        assert time.monotonic() < deadline
+    while (events := clean.ok("events")).count("restart done") < 4:
+        assert time.monotonic() < deadline, events
     down(clean)
