@@ -54,7 +54,7 @@ def sum_of(log: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+@pytest.mark.parametrize("image_format", ["qcow2", pytest.param("raw", marks=pytest.mark.thorough)])
 def test_what_is_written_is_there_for_another_vmm(tmp_path: Path, image_format: str) -> None:
     found, disk = kernel(), image(tmp_path, image_format)
     disks = [{"path": str(disk), "format": image_format, "serial": "data"}]
