@@ -25,6 +25,7 @@ from vmtui.guests.kernel import Kernel
 
 RUNS = 5
 TIMEOUT_S = 90.0
+LAB_TIMEOUT_S = 1500
 MEMORY_BYTES = 256 << 20
 # The console is hvc0 for both, once there is one. What the VMM adds by itself is given to QEMU as well.
 CMDLINE = "console=ttyS0 console=hvc0 quiet panic=-1 pci=noearly 8250.nr_uarts=1"
@@ -51,7 +52,8 @@ def main() -> None:
 
 def rows() -> list[Row]:
     """Boots the lab for it."""
-    command = [sys.executable, "-m", "tests.lab.host", "--", sys.executable, "-m", "bench.vmm.boot", "--inside"]
+    inside = [sys.executable, "-m", "bench.vmm.boot", "--inside"]
+    command = [sys.executable, "-m", "tests.lab.host", "--timeout", str(LAB_TIMEOUT_S), "--", *inside]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = [json.loads(line.removeprefix("row ")) for line in done.stdout.splitlines() if line.startswith("row ")]
     if done.returncode != 0 or not found:
