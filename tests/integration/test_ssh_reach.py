@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,32 @@ stop_grace_period = "100ms"
 command = ["sleep", "1000"]
 networks = ["lab"]
 """
-REFS = ("network/lab", "disk/data", "container/web", "container/other")
+# Debian's dropbear on the libraries of the host.
+SSHD = (
+    "mkdir -p /lib64 /etc/dropbear /root/.ssh; ln -sf /host/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 /lib64;"
+    ' echo "$KEY" >/root/.ssh/authorized_keys; chmod -R go= /root; exec /host/sbin/dropbear -R -F -E -s'
+)
+BOX = """
+[container.box]
+image = "deb:busybox-static"
+stop_grace_period = "100ms"
+hostname = "inside-box"
+command = ["sh", "-c", {command}]
+environment = {{ KEY = {key}, LD_LIBRARY_PATH = "/host/lib/x86_64-linux-gnu" }}
+networks = ["lab"]
+volumes = ["/usr:/host:ro"]
+ready = {{ tcp = 22 }}
+"""
+FETCH = """
+import sys, time, urllib.request
+for _ in range(100):
+    try:
+        print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())
+        break
+    except ConnectionRefusedError:  # ssh does not listen yet
+        time.sleep(0.1)
+"""
+REFS = ("network/lab", "disk/data", "container/web", "container/other", "container/box")
 GET = b"GET / HTTP/1.0\r\n\r\n"
 WWW = "/dev/container/web/www"
 IMAGE = "/dev/disk/data/disk.qcow2"
@@ -78,11 +104,13 @@ def test_ports_and_files_are_reached_by_who_may(site: Site) -> None:
         carl, gus = console.person("carl", "courier"), console.person("gus", "guest")
         pinned = console.person("pinned", "operator", 'permitopen="web:80"')
         alone = console.person("alone", "operator", "restrict,pty")
-        site.ok("--profile", site.profile(PROFILE, "dev"), timeout=300)
+        box = BOX.format(command=json.dumps(SSHD), key=json.dumps(olaf.public))
+        site.ok("--profile", site.profile(PROFILE + box, "dev"), timeout=300)
         console.start()
         ssh = Client("openssh", site.root / "home", console.door, site.machine.inside)
         _ports(ssh, console, {"olaf": olaf, "vera": vera, "carl": carl, "gus": gus, "pinned": pinned, "alone": alone})
         _files(ssh, site, console, carl, olaf)
+        _through(ssh, site, olaf)
         site.ok("audit", "verify")
         records = [json.loads(line) for line in (site.paths.state / "audit.log").read_text().splitlines()]
         closed = [one for one in records if (one["verb"], one["result"]) == ("connect", "closed")]
@@ -162,3 +190,25 @@ def _files(ssh: Client, site: Site, console: Console, carl: Key, olaf: Key) -> N
     old = [scp[0], "-O", *scp[1:]]
     run = site.machine.inside(*old, folder=ssh.home)
     assert subprocess.run(run, env=ssh.environment, cwd=ssh.home, check=False, timeout=60).returncode != 0
+
+
+def _through(ssh: Client, site: Site, key: Key) -> None:
+    """To a guest's own sshd by `ssh -J`, and to its page by `ssh -L`."""
+    config = ssh.home / "config"
+    lines = ssh.openssh(key, "ssh")[3:]
+    config.write_text(
+        f"Host console\nHostName {HOST}\nPort {ssh.door.port}\nUser {LOGIN}\nHost box\nUser root\n"
+        "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nHost *\n"
+        + "".join(f"{option.replace('=', ' ', 1)}\n" for option in lines[1::2])
+    )
+    argv = ["ssh", "-F", str(config), "-J", "console", "box", "hostname; exit 7"]
+    there = subprocess.run(
+        site.machine.inside(*argv, folder=ssh.home), capture_output=True, env=ssh.environment, check=False, timeout=90
+    )
+    assert (there.returncode, there.stdout) == (7, b"inside-box\n"), there
+    forwards = ssh.argv(key, tty=False, more=("-N", "-L", "127.0.0.1:18081:web:80"))
+    with subprocess.Popen(forwards, env=ssh.environment, cwd=ssh.home) as forwarding:
+        fetch = site.machine.inside(sys.executable, "-c", FETCH, "http://127.0.0.1:18081/")
+        page = subprocess.run(fetch, capture_output=True, text=True, check=False, timeout=90)
+        forwarding.terminate()
+    assert page.stdout == "a new page\n", page
