@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,6 +167,30 @@ async def test_a_flood_is_bounded_and_followed(yard: Yard) -> None:
         await yard.start(ref)
         await yard.comes_to(ref, Phase.EXITED)
     assert sum(file.stat().st_size for file in directory.glob("log*")) <= 3 * size
+
+
+@pytest.mark.parametrize("tty", [False, True])
+async def test_a_command_that_is_cancelled_while_it_starts_ends(
+    yard: Yard, tty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may run inside before asyncio has its runtime in hand."""
+    ref = await yard.up("exec sleep 600")
+    spawn = asyncio.create_subprocess_exec
+
+    async def slowly(*argv: str, **more: Any) -> asyncio.subprocess.Process:
+        process = await spawn(*argv, **more)
+        if "exec" in argv:
+            await asyncio.sleep(2)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+    starting = asyncio.create_task(yard.backend.exec(ref, ExecRequest(argv=("sleep", "601"), tty=tty)))
+    await asyncio.sleep(1.5)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    monkeypatch.undo()
+    assert b"601" not in (await yard.exec(ref, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))[1]
 
 
 async def test_exec_with_pipes(yard: Yard) -> None:
