@@ -70,12 +70,12 @@ volumes = ["/usr:/host:ro"]
 ready = {{ tcp = 22 }}
 """
 FETCH = """
-import sys, time, urllib.request
+import sys, time, urllib.error, urllib.request
 for _ in range(100):
     try:
         print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())
         break
-    except ConnectionRefusedError:  # ssh does not listen yet
+    except urllib.error.URLError:  # ssh does not listen yet
         time.sleep(0.1)
 """
 REFS = ("network/lab", "disk/data", "container/web", "container/other", "container/box")

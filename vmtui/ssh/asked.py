@@ -15,13 +15,13 @@ from vmtui.headless import exit_codes
 from vmtui.headless.exit_codes import Usage
 from vmtui.ssh.channel import Channel
 from vmtui.ssh.gate import Grant
+from vmtui.ssh.intake import Intake
 from vmtui.ssh.journal import plain
 from vmtui.ssh.session import Request, Session, Stream
 
 if TYPE_CHECKING:
     from vmtui.ssh.visitor import Visitor
 
-INPUT_BYTES = 64 << 10  # more is not read of the client before these are taken
 MOST_ROWS, MOST_COLUMNS = 1000, 1000
 DEFAULT_SIZE = (24, 80)
 SFTP, LINK = "sftp", "web"
@@ -56,10 +56,7 @@ class Asked(asyncssh.SSHServerSession[bytes]):
         self._files = False
         self._size: tuple[int, int] | None = None
         self._term = ""
-        self._input: list[bytes] = []
-        self._input_bytes = 0
-        self._eof = False
-        self._more = asyncio.Event()  # input, or its end
+        self._intake = Intake()
         self._writable = asyncio.Event()
         self._writable.set()
         self._session: Session | None = None
@@ -69,7 +66,7 @@ class Asked(asyncssh.SSHServerSession[bytes]):
     # What comes from the client
 
     def connection_made(self, chan: Any) -> None:
-        self._channel = chan
+        self._channel = self._intake.channel = chan
 
     def pty_requested(self, term_type: str, term_size: Any, term_modes: Any) -> bool:
         if not self._grant.pty:
@@ -99,15 +96,10 @@ class Asked(asyncssh.SSHServerSession[bytes]):
         self.task = self._visitor.server.start(self._run())
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
-        self._input.append(data)
-        self._input_bytes += len(data)
-        self._more.set()
-        if self._input_bytes >= INPUT_BYTES and self._channel is not None:
-            self._channel.pause_reading()
+        self._intake.put(data)
 
     def eof_received(self) -> bool:
-        self._eof = True
-        self._more.set()
+        self._intake.end()
         return True  # output goes on
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
@@ -124,7 +116,7 @@ class Asked(asyncssh.SSHServerSession[bytes]):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._channel = None
+        self._channel = self._intake.channel = None
         self._writable.set()
         self.hang_up("")
         self._visitor.sessions.discard(self)
@@ -151,7 +143,6 @@ class Asked(asyncssh.SSHServerSession[bytes]):
     def hang_up(self, reason: str) -> None:
         """End it: it is told why, if it can be."""
         self._over = self._over or reason or "the client is gone"
-        self._more.set()
         if self._session is not None:
             self._session.hang_up(reason)
         elif self.task is not None:
@@ -227,16 +218,7 @@ class Asked(asyncssh.SSHServerSession[bytes]):
 
     async def _feed(self, session: Session) -> None:
         """Input as it comes, no faster than the session takes it."""
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._input:
-                data = self._input.pop(0)
-                session.feed(data)
-                await session.drained()
-                self._input_bytes -= len(data)
-                if self._input_bytes < INPUT_BYTES and self._channel is not None:
-                    self._channel.resume_reading()
-            if self._eof:
-                session.eof()
-                return
+        while data := await self._intake.take():
+            session.feed(data)
+            await session.drained()
+        session.eof()

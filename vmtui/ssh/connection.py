@@ -51,6 +51,12 @@ class Connection(asyncssh.SSHServerConnection):
             self, asyncio.get_running_loop(), True, False, False, 0, 0, None, "strict", WINDOW_BYTES, PACKET_BYTES
         )
 
+    def create_tcp_channel(
+        self, encoding: str | None = None, errors: str = "strict", window: int = 0, max_pktsize: int = 0
+    ) -> asyncssh.SSHTCPChannel[bytes]:
+        """With the same window."""
+        return super().create_tcp_channel(encoding, errors, WINDOW_BYTES, PACKET_BYTES)
+
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         if (visitor := self._owner) is not None:
             visitor.spoke()

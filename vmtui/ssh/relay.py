@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from vmtui.ssh.intake import Intake
+
 if TYPE_CHECKING:
     from vmtui.ssh.visitor import Visitor
 
@@ -24,33 +26,25 @@ class Relay(asyncssh.SSHTCPSession[bytes]):
         self._socket = sock
         self._over = over
         self._channel: Any = None
-        self._input: list[bytes] = []
-        self._input_bytes = 0
-        self._eof = False
-        self._more = asyncio.Event()
+        self._intake = Intake()
         self._writable = asyncio.Event()
         self._writable.set()
         self.sent = self.received = 0
         self._task = visitor.server.start(self._run())
 
     def connection_made(self, chan: Any) -> None:
-        self._channel = chan
+        self._channel = self._intake.channel = chan
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._channel = None
+        self._channel = self._intake.channel = None
         self._writable.set()
         self._task.cancel()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
-        self._input.append(data)
-        self._input_bytes += len(data)
-        self._more.set()
-        if self._input_bytes >= CHUNK_BYTES:
-            self._channel.pause_reading()
+        self._intake.put(data)
 
     def eof_received(self) -> bool:
-        self._eof = True
-        self._more.set()
+        self._intake.end()
         return True
 
     def pause_writing(self) -> None:
@@ -74,20 +68,11 @@ class Relay(asyncssh.SSHTCPSession[bytes]):
 
     async def _there(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            while self._input:
-                data = self._input.pop(0)
-                await loop.sock_sendall(self._socket, data)
-                self.sent += len(data)
-                self._input_bytes -= len(data)
-                if self._input_bytes < CHUNK_BYTES and self._channel is not None:
-                    self._channel.resume_reading()
-            if self._eof:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_WR)
-                return
-            await self._more.wait()
-            self._more.clear()
+        while data := await self._intake.take():
+            await loop.sock_sendall(self._socket, data)
+            self.sent += len(data)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     async def _back(self) -> None:
         loop = asyncio.get_running_loop()

@@ -45,7 +45,8 @@ async def exclusive() -> AsyncIterator[None]:
     finally:
         _held.reset(outer)
         with contextlib.suppress(OSError):
-            ROOT.rmdir()
+            if _is_root(fd):  # else somebody removed ours, and this is another's, who holds its lock
+                ROOT.rmdir()
         os.close(fd)
 
 
@@ -61,9 +62,13 @@ def _try() -> int | None:
         raise MissingCapability(f"no right to write {ROOT}: networks need root", hint="sudo -E vmtui") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), ROOT.stat()):
+        if _is_root(fd):
             return fd
     except (BlockingIOError, FileNotFoundError):
         pass
     os.close(fd)
     return None
+
+
+def _is_root(fd: int) -> bool:
+    return os.path.samestat(os.fstat(fd), ROOT.stat())
