@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -112,11 +113,8 @@ class Query:
 
     def _close(self) -> None:
         tests = self._tests = [*self._fields, *(_negated(word.seen, negated) for word, negated in self._words)]
-        if len(tests) == 1:
-            self.matches = _negated(tests[0], self.inverted)
-        elif tests:
-            inverted = self.inverted
-            self.matches = lambda item: all(test(item) for test in tests) != inverted
+        if tests:
+            self.matches = _negated(functools.reduce(_both, tests), self.inverted)
 
 
 def parse(text: str) -> Query:
@@ -146,6 +144,10 @@ def _length(needle: tuple[str, bool]) -> int:
 
 def _everything(_: Searchable) -> bool:
     return True
+
+
+def _both(first: Test, second: Test) -> Test:
+    return lambda item: first(item) and second(item)  # `all` would make a generator for each resource
 
 
 def _negated(test: Test, negated: bool) -> Test:
