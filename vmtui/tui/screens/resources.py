@@ -147,15 +147,23 @@ class ResourcesScreen(PanelScreen):
         self.hidden()
         feed = self.panel.feed
         self.listing.view.model = feed.model
-        if not self.query("#jobs"):
-            from vmtui.tui.widgets.jobs import JobList
-
-            self.mount(JobList(self.panel.acts, self.panel.palette), before="#footer")
-        self._ends = [feed.subscribe(self._changed), feed.look_at(self._looked_at)]
+        jobs = self.panel.acts.on_change
+        jobs.append(self._show_jobs)
+        self._ends = [
+            feed.subscribe(self._changed), feed.look_at(self._looked_at), lambda: jobs.remove(self._show_jobs)
+        ]  # fmt: skip
+        self._show_jobs()
         self.listing.rebuild()
         if self._wanted is not None and self.listing.select(self._wanted):
             self._wanted = None
         self._say()
+
+    def _show_jobs(self) -> None:
+        """From the first one on there is a list of them, which then looks after itself."""
+        if self.panel.acts.jobs and not self.query("#jobs"):
+            from vmtui.tui.widgets.jobs import JobList
+
+            self.mount(JobList(self.panel.acts, self.panel.palette), before="#footer")
 
     def hidden(self) -> None:
         for end in self._ends:

@@ -42,6 +42,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):  # its arrow
         """Enter on a line, or a click on the one that was selected."""
 
     cursor = 0
+    _base = Style.null()  # under what is drawn
     follow = False  # keep the last line selected and in sight as lines come
 
     @abstractmethod
@@ -72,11 +73,15 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):  # its arrow
 
     # Drawing
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._base = self.rich_style  # one for all lines: it costs as much as a line
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         scroll_x, scroll_y = self.scroll_offset
         line = scroll_y + y
-        base = self.rich_style
+        base = self._base
         if not 0 <= line < self.line_count():
             return Strip.blank(width, base)
         selected = line == self.cursor
