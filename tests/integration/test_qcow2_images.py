@@ -8,7 +8,6 @@ import os
 import shutil
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,10 +262,8 @@ async def test_what_is_not_an_image(backend: Qcow2Backend, raw: Path, tmp_path: 
         start = 16 + seed * 4096
         mangled[start : start + 8192] = noise[:8192]
         garbage.write_bytes(mangled)
-        began = time.monotonic()
         with contextlib.suppress(InvalidInput, MissingCapability):
             await backend.create(disk("bad", source=garbage, source_format=image_format), silent)
-        assert time.monotonic() - began < 30
         await backend.delete(disk("bad").ref, purge=True)
         assert not list(backend.context.paths.state.iterdir())
 
@@ -306,10 +303,8 @@ async def test_a_bomb_does_not_go_off(backend: Qcow2Backend, tmp_path: Path) -> 
         file.write(struct.pack(">Q", entries << 29))
         file.seek(36)
         file.write(struct.pack(">IQ", entries, end + 65536))
-    began = time.monotonic()
     with pytest.raises((InvalidInput, MissingCapability)) as caught:
         await backend.create(disk(source=bomb, source_format="qcow2"), silent)
-    assert time.monotonic() - began < 30
     assert str(bomb) in caught.value.message
     assert not list(backend.context.paths.state.iterdir())
 

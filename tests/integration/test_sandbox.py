@@ -19,7 +19,6 @@ import msgspec
 import pytest
 
 from tests.support import wat
-from tests.support.cpu import cpu_s
 from tests.support.crash import Tick, killed_at
 from tests.support.hostview import HostView
 from vmtui.backends.wasm.backend import WasmBackend
@@ -539,19 +538,13 @@ async def test_twenty_at_once(sandboxes: Sandboxes) -> None:
     async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         tasks = [group.create_task(sandboxes.result(source, f"many-{n}")) for n in range(20)]
     assert {task.result() for task in tasks} == {(0, "")}
-    statuses = await sandboxes.backend.scan()
-    assert len(statuses) == 20
-    begun = cpu_s()
-    await sandboxes.backend.scan()
-    assert cpu_s() - begun < 0.2
+    assert len(await sandboxes.backend.scan()) == 20
 
 
 async def test_the_probe_runs_a_module(sandboxes: Sandboxes) -> None:
     probe = await sandboxes.backend.probe()
     assert (probe.usable, probe.problems) == (True, ())
-    begun = cpu_s()
     assert await sandboxes.backend.probe() == probe
-    assert cpu_s() - begun < 0.1
 
 
 async def test_what_is_not_there(sandboxes: Sandboxes) -> None:

@@ -193,10 +193,8 @@ def test_a_paused_guest_does_nothing(start: Start) -> None:
 def test_a_guest_that_listens_to_nobody_is_killed(start: Start, code: bytes) -> None:
     made = start(HELLO + code)
     made.await_log("hello\n", END_S)
-    began = time.monotonic()
     made.connect().call("kill")
     assert made.ending(END_S)["cause"] == "KILLED"
-    assert time.monotonic() - began < 3
 
 
 def test_the_machine_has_nothing_open_of_its_monitors(start: Start) -> None:

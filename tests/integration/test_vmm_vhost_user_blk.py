@@ -265,13 +265,11 @@ def test_a_back_end_that_ends_at_work_takes_the_session_along(make: Callable[...
 
 
 def test_a_back_end_that_hangs_holds_nobody(make: Callable[..., Disk]) -> None:
-    """A reset waits a second at most, and the back-end is given up."""
+    """A reset does not wait for it for ever: the back-end is given up."""
     disk = make("raw")
     disk.write(0, b"1" * 512)
     disk.daemon.hang()
-    began = time.monotonic()
     disk.driver.reset()
-    assert time.monotonic() - began < 2
     eventually(lambda: disk.lost)
     disk.driver.start()  # nobody is there: it is waited for
     disk.driver.drivers[0].add([header(IN)], [512, 1])

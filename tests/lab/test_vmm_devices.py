@@ -168,7 +168,9 @@ def storage_daemon(disk: Path) -> int:
     raise AssertionError("no storage daemon runs")
 
 
-@pytest.mark.parametrize(("image_format", "survives"), [("vmdk", True), ("qcow2", False)])
+@pytest.mark.parametrize(
+    ("image_format", "survives"), [pytest.param("vmdk", True, marks=pytest.mark.thorough), ("qcow2", False)]
+)
 def test_a_back_end_that_is_killed_is_told_of_and_the_vm_stays_up(
     tmp_path: Path, image_format: str, survives: bool
 ) -> None:

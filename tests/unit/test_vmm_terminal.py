@@ -72,12 +72,10 @@ def test_who_does_not_read_holds_up_nobody(consoles: Consoles) -> None:
     slow, quick = consoles.attach(), consoles.attach()
     total = 4 * OUTPUT_BYTES
     line = b"x" * 8191 + b"\n"
-    began = time.monotonic()
     for _ in range(total // len(line)):
         consoles.terminal.write(line)
         consoles.settled()
         assert received(quick, len(line)) == line
-    assert time.monotonic() - began < 10
     data = bytearray()
     slow.settimeout(0.5)
     with suppress(TimeoutError):

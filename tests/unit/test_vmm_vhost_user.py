@@ -171,13 +171,9 @@ def test_one_that_falls_silent_when_a_driver_comes(loop: Loop) -> None:
     back_end = BackEnd()
     back_end.answers[m.SET_MEM_TABLE] = lambda _: None
     disk = Disk(loop, back_end)
-    began = time.monotonic()
     disk.driver.start()
-    assert time.monotonic() - began < 1  # the vCPU does not wait
     eventually(lambda: m.SET_MEM_TABLE in back_end.heard)
-    began = time.monotonic()
     disk.driver.reset()
-    assert time.monotonic() - began < 1
     eventually(lambda: disk.lost)
     disk.close()
 
