@@ -17,7 +17,8 @@ LAB_BOOT       := $(LAB_CORE) tests/lab/test_vmm_boot.py tests/lab/test_vmm_syst
 LAB_USE        := $(LAB_CORE) tests/lab/test_vmm_devices.py tests/lab/test_dev_profile.py
 # Plug-ins by name: with those that are found by themselves it takes twice as long until the first test begins. A test's
 # time leaves the lab enough of its own to be begun once more.
-IN_THE_LAB      = $(BIN)/python -m tests.lab.host --timeout 900 --report build/$(@:.%=%) \
+LAB_S          := 900
+IN_THE_LAB      = $(BIN)/python -m tests.lab.host --timeout $(LAB_S) --report build/$(@:.%=%) \
                   --env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- \
                   $(BIN)/pytest -p pytest_asyncio.plugin -p pytest_timeout --timeout 240 \
                   --junitxml=/run/lab/out/report.xml --durations=10
@@ -79,6 +80,7 @@ down:
 	@$(VMTUI) --profile $(PROFILE) --down --purge --yes
 
 # A machine with a KVM that works, on this one; its tests, and a shell in it.
+lab: LAB_S := 2700
 lab: setup test-packages
 	$(IN_THE_LAB) -m lab tests/lab
 
