@@ -15,9 +15,9 @@ BENCH_PACKAGES := htop lnav podman
 LAB_CORE       := -m "lab and not thorough"
 LAB_BOOT       := $(LAB_CORE) tests/lab/test_vmm_boot.py tests/lab/test_vmm_systemd.py
 LAB_USE        := $(LAB_CORE) tests/lab/test_vmm_devices.py tests/lab/test_dev_profile.py
+LAB_S          := 900
 # Plug-ins by name: with those that are found by themselves it takes twice as long until the first test begins. A test's
 # time leaves the lab enough of its own to be begun once more.
-LAB_S          := 900
 IN_THE_LAB      = $(BIN)/python -m tests.lab.host --timeout $(LAB_S) --report build/$(@:.%=%) \
                   --env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 -- \
                   $(BIN)/pytest -p pytest_asyncio.plugin -p pytest_timeout --timeout 240 \

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -114,7 +113,7 @@ class Query:
     def _close(self) -> None:
         tests = self._tests = [*self._fields, *(_negated(word.seen, negated) for word, negated in self._words)]
         if tests:
-            self.matches = _negated(functools.reduce(_both, tests), self.inverted)
+            self.matches = _negated(_every(tests), self.inverted)
 
 
 def parse(text: str) -> Query:
@@ -146,8 +145,17 @@ def _everything(_: Searchable) -> bool:
     return True
 
 
-def _both(first: Test, second: Test) -> Test:
-    return lambda item: first(item) and second(item)  # `all` would make a generator for each resource
+def _every(tests: list[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+
+    def matches(item: Searchable) -> bool:
+        for test in tests:  # noqa: SIM110 - `all` makes a generator for each resource: four times the time
+            if not test(item):
+                return False
+        return True
+
+    return matches
 
 
 def _negated(test: Test, negated: bool) -> Test:

@@ -45,7 +45,7 @@ async def exclusive() -> AsyncIterator[None]:
     finally:
         _held.reset(outer)
         with contextlib.suppress(OSError):
-            if _is_root(fd):  # else somebody removed ours, and this is another's, who holds its lock
+            if _is_current(fd):  # else somebody removed ours, and this is another's, who holds its lock
                 ROOT.rmdir()
         os.close(fd)
 
@@ -62,7 +62,7 @@ def _try() -> int | None:
         raise MissingCapability(f"no right to write {ROOT}: networks need root", hint="sudo -E vmtui") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_root(fd):
+        if _is_current(fd):
             return fd
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -70,5 +70,6 @@ def _try() -> int | None:
     return None
 
 
-def _is_root(fd: int) -> bool:
+def _is_current(fd: int) -> bool:
+    """Whether ROOT is the directory that is open there. Raises FileNotFoundError if it is none any more."""
     return os.path.samestat(os.fstat(fd), ROOT.stat())
