@@ -105,6 +105,23 @@ async def picture(workspace: Workspace) -> dict[Ref, Seen]:
     return found
 
 
+def whoever_has_which(seen: dict[Ref, Seen]) -> dict[Ref, Seen]:
+    """A picture that tells who is on a network and which addresses are taken, but not by whom.
+
+    An address is made from the name; of two that fall on the same one, who comes first has it, and they come at once.
+    """
+    return {
+        ref: msgspec.structs.replace(
+            each,
+            places=(
+                *((who, link, "") for who, link, _ in each.places),
+                *sorted(("", "", at) for *_, at in each.places),
+            ),
+        )
+        for ref, each in seen.items()
+    }
+
+
 async def assert_converged(workspace: Workspace, wanted: Profile) -> None:
     """The host is as `wanted` says, the database knows it, no step is open, and there is nothing left to do."""
     plan = await workspace.plan(wanted)
