@@ -8,7 +8,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vmtui.tui.console.bittty_engine import BitttyEngine
@@ -103,6 +103,7 @@ def test_a_stream_draws_the_same_however_it_is_cut(pieces: list[bytes], cuts: li
         [b"", b"prompt$ ", b"\x1b[3;3Hx", b"\x1b[31m", b"\x1b[2;4r", b"\x1b[4h", b"\x1b[41m", b"\x1b(0"]
     ),
 )  # fmt: skip
+@example(body=["a\tb", *["x" * 20] * 30], before=b"\x1b[3;3Hx")
 def test_plain_lines_in_bulk_are_those_lines(body: list[str], before: bytes) -> None:
     flood = "".join(f"{line}\r\n" for line in body).encode() + b"last"
     bulk, slow = fed(before), fed(before)

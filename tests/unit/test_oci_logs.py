@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmtui.backends.oci.logs import MAX_LINE_BYTES, Parser, last_lines
-from vmtui.core.backend import LogLine
+from vmtui.backends.oci.logs import MAX_LINE_BYTES, Parser, last_lines, read
+from vmtui.backends.oci.places import Places
+from vmtui.core.backend import Context, LogLine
+from vmtui.core.resource import Kind, Ref
 
 AT = "2026-01-02T03:04:05.678901234+00:00"
 
@@ -62,6 +65,22 @@ def test_the_tail_goes_on_in_the_older_file(tmp_path: Path, old: int, new: int, 
         path.write_bytes(b"".join(entry(text) for text in part))
     expected = texts if count is None else texts[len(texts) - min(count, len(texts)) :]
     assert [line.text for line in last_lines(files, count)] == expected
+
+
+async def test_nothing_is_lost_between_the_last_lines_and_the_next_ones(context: Context) -> None:
+    places = Places(context, Ref("t", Kind.CONTAINER, "web"), ())
+    places.resource.mkdir(parents=True)
+    places.old_log.write_bytes(entry("zero"))
+    places.log.write_bytes(entry("one") + entry("two"))
+    async with aclosing(read(places, tail=3, follow=True)) as lines:  # type: ignore[type-var]
+        found = [(await anext(lines)).text]
+        with places.log.open("ab") as file:
+            file.write(entry("three"))
+        found += [(await anext(lines)).text for _ in range(2)]
+        with places.log.open("ab") as file:
+            file.write(entry("four"))
+        found += [(await anext(lines)).text for _ in range(2)]
+    assert found == ["zero", "one", "two", "three", "four"]
 
 
 def test_no_file(tmp_path: Path) -> None:

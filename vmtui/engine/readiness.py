@@ -19,6 +19,7 @@ from vmtui.engine.endpoints import reach
 from vmtui.engine.plan import finished
 
 SETTLE_S = 0.25  # what ends sooner, such as a program that does not understand its arguments, was never up
+SURE_S = 5.0  # up for that long it need not be watched: no start takes so long to be told
 PROBE_TIMEOUT_S = 2.0
 LOG_TAIL_LINES = 20
 MAX_HEAD_BYTES = 4096
@@ -104,8 +105,12 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
 
 
 def _up_s(status: Status, seen_since: float) -> float:
-    """For how long it has been up; one that does not say so, for as long as it has been seen."""
-    return time.time() - (seen_since if status.started_at is None else status.started_at)
+    """For how long it has been up and seen. Its clock may have begun before its program did: only much is believed."""
+    now = time.time()
+    if status.started_at is None:
+        return now - seen_since
+    up = now - status.started_at
+    return up if up > SURE_S else min(up, now - seen_since)
 
 
 async def _ended(host: Host, ref: Ref, spec: Spec, status: Status) -> bool:

@@ -228,6 +228,7 @@ class Plain:
 
     async def _watch(self) -> None:
         changed = asyncio.Event()
+        changed.set()  # something may have, between the first look and the watch
 
         async def hear() -> None:
             async for _ in self._workspace.watch():

@@ -119,7 +119,7 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
         assert holder.stdin is not None
         assert holder.stdout is not None
         holder.stdin.write(b"\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(ENTER_S):
             entered = await holder.stdout.read(1)  # cat answers, so unshare is done
         if not entered:
             raise OperationFailed("cannot make a user namespace", hint='set userns = "host" in its [oci] table')
@@ -130,7 +130,7 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         yield fd
     except TimeoutError:
-        raise OperationFailed("making a user namespace took more than 10 s") from None
+        raise OperationFailed(f"making a user namespace took more than {ENTER_S:g} s") from None
     finally:
         if fd >= 0:
             os.close(fd)

@@ -61,7 +61,10 @@ def restrict(allow: Iterable[tuple[str, int]] = ()) -> int:
 
 
 def _add(ruleset: int, path: str, wanted: int) -> None:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:  # it has gone meanwhile, and nothing is allowed that was not
+        return
     try:
         if not os.path.isdir(path):
             wanted &= FILE_RIGHTS

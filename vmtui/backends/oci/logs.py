@@ -111,20 +111,35 @@ async def read(places: Places, *, tail: int | None, follow: bool) -> AsyncIterat
     try:
         if watch is not None:
             watch.add(places.resource, writes=True)  # before the first read, so that nothing falls between
-            file = _open(places.log)
-        for line in last_lines((places.old_log, places.log), tail):
+        file = _open(places.log)
+        end = 0 if file is None else os.fstat(file.fileno()).st_size
+        for line in _until(file, end, places.old_log, tail):
             yield line
         if watch is None:
             return
         if file is not None:
-            file.seek(0, os.SEEK_END)
+            file.seek(end)
         async with aclosing(watch.changes()) as changes:  # type: ignore[type-var]
             async with aclosing(_follow(places, changes, file)) as lines:
                 async for line in lines:
                     yield line
     finally:
+        if file is not None:
+            file.close()
         if watch is not None:
             watch.close()
+
+
+def _until(file: BinaryIO | None, end: int, older: Path, count: int | None) -> list[LogLine]:
+    """The last `count` lines before `end` of `file`, and of `older`, unless that is now what `file` was."""
+    lines = [] if file is None else _last(file, end, count)
+    before = _open(older) if count is None or len(lines) < count else None
+    if before is not None:
+        with before:
+            if file is None or not _same(file, before):
+                wanted = None if count is None else count - len(lines)
+                lines = _last(before, os.fstat(before.fileno()).st_size, wanted) + lines
+    return lines
 
 
 async def _follow(places: Places, changes: AsyncIterator[Path], file: BinaryIO | None) -> AsyncGenerator[LogLine, None]:
@@ -155,7 +170,7 @@ async def _follow(places: Places, changes: AsyncIterator[Path], file: BinaryIO |
 
 def _open(path: Path) -> BinaryIO | None:
     try:
-        return path.open("rb", buffering=0)
+        return path.open("rb")
     except FileNotFoundError:
         return None
 

@@ -253,8 +253,10 @@ class BitttyEngine:
         return flood.rest
 
     def _common_tabs(self) -> bool:
-        stops: set[int] = self._board.cursor.tab_stops
-        return stops == set(range(TAB_CELLS, self.columns, TAB_CELLS))
+        """Whether a line's tabs go where they go in any terminal, the first line's too."""
+        cursor = self._board.cursor
+        stops: set[int] = cursor.tab_stops
+        return bool(cursor.x == 0) and stops == set(range(TAB_CELLS, self.columns, TAB_CELLS))
 
     def _is_plain(self) -> bool:
         """Whether a line of text is that line on the screen, and leaves it at the top."""
