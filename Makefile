@@ -62,9 +62,9 @@ snapshots: setup test-packages
 	VMTUI_REGENERATE=1 $(BIN)/pytest tests/golden
 	git status --short snapshots docs
 
-# What `make test` leaves out to end soon: see tests/conftest.py.
+# What `make test` leaves out to end soon, and its properties with other examples: see tests/conftest.py.
 thorough: setup test-packages
-	$(BIN)/pytest --numprocesses auto -m thorough --ignore tests/lab
+	$(BIN)/pytest --numprocesses auto -m "thorough or hypothesis" --hypothesis-profile random --ignore tests/lab
 
 kills: setup test-packages
 	VMTUI_EVERY_POINT=1 $(BIN)/pytest tests/integration/test_crash_real.py

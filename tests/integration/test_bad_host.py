@@ -31,7 +31,7 @@ from tests.support.wat import SLEEP
 
 pytestmark = pytest.mark.real
 
-CONTAINER = '[container.one]\nimage = "{image}"\ncommand = ["sleep", "99"]\nstop_grace_period = "0s"\n'
+CONTAINER = '[container.one]\nimage = "{image}"\ncommand = ["sleep", "1000"]\nstop_grace_period = "0s"\n'
 FETCHED = CONTAINER.replace("{image}", "oci:{dir}/image")
 NETWORK = '[network.net]\nsubnet = "{net}.0/24"\n'
 DISK = '[disk.one]\nsize = "1MiB"\n'
@@ -166,6 +166,7 @@ def test_no_room_at_any_moment(place: Place, size: int) -> None:
     """Whatever it was doing when the room was gone: it is taken back, and what is there can be taken down."""
     profile = place.fill(NETWORK + CONTAINER + 'networks = ["net"]\n' + MODULE + "[disk.two]\nsize = '1GiB'\n")
     place.vmtui("--profile", str(place.write("warm.toml", place.fill(CONTAINER))))
+    place.vmtui("down", "warm")
     with full("state", size)(place) or ExitStack():
         before = traces(place)
         done = place.vmtui("--profile", str(place.write("bad.toml", profile)))
@@ -350,7 +351,7 @@ kernel = "{kernel}"
 memory = "128MiB"
 network_mode = "none"
 stop_grace_period = "0s"
-ready = { log = "^never$", timeout = "40s" }
+ready = { log = "^never$", timeout = "{boot}" }
 """
 KEPT = "^vmtui --profile .*bad.toml --on-failure keep; vmtui logs bad/"
 
@@ -358,7 +359,7 @@ KEPT = "^vmtui --profile .*bad.toml --on-failure keep; vmtui logs bad/"
 @pytest.mark.parametrize(
     ("more", "code", "error", "details"),
     [
-        ('initrd = "initrd"\n', 124, "bad/vm/one was not ready after 40 s: waited for its log", "Kernel panic"),
+        ('initrd = "initrd"\n', 124, "bad/vm/one was not ready after 100 s: waited for its log", "Kernel panic"),
         ('rootfs = "{image}"\ncommand = ["false"]\n', 71, "bad/vm/one ended with code 1 before it was ready", ""),
         ('rootfs = "{image}"\ncommand = ["fnord"]\n', 71, "bad/vm/one ended with code 127 before", "fnord"),
     ],
@@ -369,6 +370,7 @@ def test_a_guest_that_ends_at_once(
 ) -> None:
     place.words["{kernel}"] = str(next(warm_cache.glob("kernels/*/boot/vmlinuz-*")))
     place.environment["XDG_CACHE_HOME"] = str(warm_cache.parent)
+    place.words["{boot}"] = "100s" if code == 124 else "170s"  # a whole boot, emulated, beside three others
     place.write("initrd", os.urandom(5000))
     case = Refusal("guest", GUEST + more, code, error, KEPT, details=details, result="rolled-back")
     before = traces(place)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -128,6 +132,12 @@ def test_stdin_without_end_is_not_read_for_ever(cli: Cli) -> None:
     assert b"larger than 1 MiB" in done.stderr
 
 
+def _unread(pipe: IO[bytes]) -> int:
+    """The bytes in it (ioctl_pipe(2))."""
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_reading(cli: Cli, number: signal.Signals) -> None:
     with subprocess.Popen(
@@ -141,7 +151,8 @@ def test_a_signal_ends_the_reading(cli: Cli, number: signal.Signals) -> None:
         assert process.stdout is not None
         process.stdin.write(DEV)
         assert b'"version"' in process.stdout.readline()
-        time.sleep(0.5)  # that it reads shows nowhere
+        while _unread(process.stdin):  # that it reads shows nowhere else
+            time.sleep(0.01)
         process.send_signal(number)
         process.stdin.close()  # as a lost link ends it: what came so far would be a profile
         assert process.wait(60) == (130 if number == signal.SIGINT else 143)

@@ -190,8 +190,8 @@ def test_a_shell_on_a_terminal(up: Site, ref: str) -> None:
         terminal.send(b"stty size; tty | sed 's/^/is /'\r")
         terminal.expect(r"\n31 97\r\n")
         terminal.expect(r"is /dev/")
-        terminal.send(b"sleep 100\r")
-        time.sleep(0.3)
+        terminal.send(b"echo be''gun; sleep 100\r")
+        terminal.expect(r"\nbegun\r\n")
         terminal.send(b"\x03")  # the shell goes on, the command does not
         terminal.send(b"echo $((6 * 7)); exit 5\r")
         terminal.expect(r"\n42\r\n")
@@ -245,9 +245,10 @@ def test_what_dies_comes_back_with_no_front_end_open(up: Site) -> None:
     guest = pids(up)["guest"]
     up.machine.run("kill", "-KILL", str(before))
     comes(up, "it was restarted", WEB, "running", not_pid=before)
-    events = up.ok("events")
+    deadline = time.monotonic() + WAIT_S
+    while not re.search(r"dev/container/web +restart done", events := up.ok("events")):  # told once it is up
+        assert time.monotonic() < deadline, events
     assert re.search(r"dev/container/web +exit exited: code 137", events)
-    assert re.search(r"dev/container/web +restart done", events)
     assert pids(up)["guest"] == guest
 
 

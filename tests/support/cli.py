@@ -153,7 +153,8 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while (match := re.search(pattern, self.seen)) is None:
             assert time.monotonic() < deadline, f"{pattern!r} did not come; it showed {self.seen!r}"
-            assert self._read(0.1) or self.process.poll() is None, f"it ended; it showed {self.seen!r}"
+            ended = self.process.poll() is not None
+            assert self._read(0.1) or not ended, f"it ended; it showed {self.seen!r}"
         self.seen = self.seen[match.end() :]
         return match
 

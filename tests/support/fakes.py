@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,26 @@ FAKES: dict[Kind, type[FakeBackend[Any]]] = {
     Kind.CONTAINER: FakeContainerBackend,
     Kind.SANDBOX: FakeSandboxBackend,
 }
+
+
+UNTIL_LET_GO_S = 1e9  # what an Effect hangs for that is to go on when its test says so
+
+
+class Held:
+    """Time for the simulation in which what hangs UNTIL_LET_GO_S hangs until `let_go`."""
+
+    def __init__(self) -> None:
+        self._go = asyncio.Event()
+        self.clock = Clock(sleep=self._sleep)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds < UNTIL_LET_GO_S:
+            await asyncio.sleep(seconds)
+        else:
+            await self._go.wait()
 
 
 class FakeRegistry(Registry):

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from tests.support.fakes import open_fakes, profile
 from vmtui.backends.fake.options import FakeOptions
 from vmtui.backends.fake.script import Script
+from vmtui.backends.fake.world import Clock
 from vmtui.core.specs import ContainerSpec, DiskSpec, NetworkSpec, SandboxSpec, Spec, VmSpec
 from vmtui.core.units import Publish, Size
 from vmtui.engine.workspace import Workspace
@@ -39,9 +40,10 @@ async def workspace_of(
     name: str = "dev",
     options: Mapping[str, FakeOptions] | None = None,
     script: Script | None = None,
+    clock: Clock | None = None,
 ) -> Workspace:
     """A workspace in which one profile has been applied; the caller closes it."""
-    workspace = open_fakes(paths, script)
+    workspace = open_fakes(paths, script, clock)
     wanted = profile(name, dict(specs), dict(options or {}))
     await workspace.apply(await workspace.plan(wanted), emit=lambda _: None)
     return workspace
@@ -67,11 +69,12 @@ async def panel_of(
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool], what: str = "the panel did not get there") -> None:
-    """Wait until something holds, at most a minute."""
-    deadline = time.monotonic() + 60
+    """Wait until something holds, at most a minute or two, and until a screen that came with it has been laid out."""
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         await pilot.pause(0.02)
         if true():
+            await pilot.pause()  # through the queue of whatever screen is on top now
             return
     raise AssertionError(what)
 

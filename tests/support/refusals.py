@@ -74,7 +74,7 @@ class Place:
             capture_output=True,
             env={**self.cli.environment, **self.environment},
             cwd=self.folder,
-            timeout=180,
+            timeout=300,
             check=False,
         )
 
@@ -98,7 +98,7 @@ class Place:
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     env=self.cli.environment,
-                    timeout=180,
+                    timeout=300,
                     check=False,
                 )
         shutil.rmtree(self.root, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -107,7 +108,7 @@ async def test_every_key_is_the_guests(workspace: Workspace) -> None:
         await until(pilot, lambda: line.session.engine.modes.application_cursor)
         line.terminal.sent = b""
         await pilot.press("up")
-        assert line.terminal.sent == b"\x1bOA"
+        await until(pilot, lambda: line.terminal.sent == b"\x1bOA")
         assert list(app.screen.active_bindings) == [
             "ctrl+right_square_bracket",
             "shift+f12",
@@ -137,10 +138,10 @@ async def test_the_banner_is_the_streams_own_and_stays(workspace: Workspace) -> 
         assert line.asked == [GUEST]
         await pilot.resize_terminal(100, 20)
         await until(pilot, lambda: line.terminal.size == (19, 100))
-        assert row(app, 0).startswith(" vm guest  dev/vm/guest  serial console · connected ")
+        await until(pilot, lambda: row(app, 0).startswith(" vm guest  dev/vm/guest  serial console · connected "))
         await pilot.resize_terminal(40, 10)
         await until(pilot, lambda: line.terminal.size == (9, 40))
-        assert row(app, 0).split()[0] == "dev/vm/guest"
+        await until(pilot, lambda: row(app, 0).split()[0] == "dev/vm/guest")
         assert row(app, 0).endswith("ctrl+] detaches")
 
 
@@ -156,15 +157,15 @@ async def test_detached_it_goes_on_and_the_same_is_shown_again(workspace: Worksp
         await pilot.press("3")
         await until(pilot, lambda: "line 39" in shown(app))
         await pilot.press("shift+pageup", "shift+pageup")
-        assert "line 20" in shown(app)
-        assert "line 39" not in shown(app)
-        assert "rows back" in row(app, 0)
+        await until(pilot, lambda: "line 20" in shown(app))
+        await until(pilot, lambda: "line 39" not in shown(app))
+        await until(pilot, lambda: "rows back" in row(app, 0))
         line.terminal.say(b"more\r\n")
         await pilot.pause()
-        assert "line 20" in shown(app)
+        await until(pilot, lambda: "line 20" in shown(app))
         await pilot.press("x")
         await until(pilot, lambda: "line 39" in shown(app))
-        assert "connected" in row(app, 0)
+        await until(pilot, lambda: "connected" in row(app, 0))
     assert line.terminal.closed  # with the panel
 
 
@@ -348,12 +349,11 @@ async def test_a_guest_that_is_not_read_has_to_wait_and_nothing_is_lost() -> Non
     for number in range(400):
         line.terminal.say(b"".join(b"\x1b[3%dm%06d\x1b[m\r\n" % (number % 8, number * 100 + at) for at in range(100)))
     longest = 0.0
-    loop = asyncio.get_running_loop()
     while line.session.engine.history.end < 39_900:
-        began = loop.time()
+        began = time.thread_time()
         await asyncio.sleep(0)
-        longest = max(longest, loop.time() - began)
-    assert longest < 0.5  # 10 ms on a quiet machine
+        longest = max(longest, time.thread_time() - began)
+    assert longest < 0.5  # of the processor in one turn of the loop; 10 ms on a quiet machine
     history = line.session.engine.history
     assert [run.text for run in history[history.end - 1]] == [f"{history.end - 1:06d}"]
     await line.session.aclose()

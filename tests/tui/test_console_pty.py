@@ -86,7 +86,8 @@ async def test_a_shell_an_editor_and_a_pager(workspace: Workspace, tmp_path: Pat
         await types("q")
         await until(pilot, lambda: not session.engine.modes.alternate)
 
-        await types("sleep 60\r")
+        await types("echo a''sleep; sleep 60\r")
+        await until(pilot, lambda: "\nasleep" in shown(app))  # from here on it is the terminal's foreground
         await pilot.press("ctrl+c")
         await types("cat numbers\r")
         await until(pilot, lambda: "line 999" in shown(app))

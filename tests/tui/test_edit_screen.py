@@ -310,7 +310,7 @@ async def test_text_fields_own_the_keyboard(workspace: Workspace) -> None:
         screen = await editing(pilot, app)
         line(screen, "user").focus()
         await pilot.press(*"q1", "question_mark", "colon", "slash", "minus")
-        assert line(screen, "user").value == "q1?:/-"
+        await until(pilot, lambda: line(screen, "user").value == "q1?:/-")
         screen.form.editor(("backend",)).focus()
         await pilot.press(*"q14")
         assert app.screen is screen
@@ -318,14 +318,14 @@ async def test_text_fields_own_the_keyboard(workspace: Workspace) -> None:
         command.focus()
         assert isinstance(command, LinesEditor)
         await pilot.press(*"sh", "enter", *"-c", "enter", *"q")
-        assert command.text == "sh\n-c\nq"
-        assert command.size.height == 3
+        await until(pilot, lambda: command.text == "sh\n-c\nq")
+        await until(pilot, lambda: command.size.height == 3)
         await pilot.press("up", "up", "up")
-        assert screen.field_path() == ("image",)
+        await until(pilot, lambda: screen.field_path() == ("image",))
         await pilot.press("down", "down", "down", "down")
-        assert screen.field_path() == ("entrypoint",)
+        await until(pilot, lambda: screen.field_path() == ("entrypoint",))
         await pilot.press("shift+tab")
-        assert screen.field_path() == ("command",)
+        await until(pilot, lambda: screen.field_path() == ("command",))
         await see(pilot, app, 'command = ["sh", "-c", "q"]')
 
 

@@ -123,6 +123,6 @@ async def test_an_empty_history_says_what_to_do_and_hidden_it_costs_nothing(path
         assert isinstance(screen, EventsScreen)
         await pilot.press("1")
         await until(pilot, lambda: app.screen is app.home)
-        assert screen._ends == []
-        assert screen._timer is None
+        await until(pilot, lambda: screen._ends == [])
+        await until(pilot, lambda: screen._timer is None)
     await opened.aclose()

@@ -11,7 +11,7 @@ import pytest
 from rich.segment import Segment
 from textual.events import MouseDown
 
-from tests.support.fakes import open_fakes
+from tests.support.fakes import UNTIL_LET_GO_S, Held, open_fakes
 from tests.support.panel import panel_of, shown, until, workspace_of
 from vmtui.backends.fake.script import Effect, Script
 from vmtui.core.errors import NotPermitted
@@ -40,8 +40,13 @@ def script() -> Script:
 
 
 @pytest.fixture
-async def workspace(paths: Paths, script: Script) -> AsyncIterator[Workspace]:
-    opened = await workspace_of(paths, script=script)
+def held() -> Held:
+    return Held()
+
+
+@pytest.fixture
+async def workspace(paths: Paths, script: Script, held: Held) -> AsyncIterator[Workspace]:
+    opened = await workspace_of(paths, script=script, clock=held.clock)
     yield opened
     await opened.aclose()
 
@@ -96,7 +101,7 @@ async def test_undo_waits_until_what_is_done_is_done(workspace: Workspace, scrip
         app.home.select(WEB)
         await pilot.press("p")
         await until(pilot, lambda: phase(app, WEB) is Phase.PAUSED)
-        script.on(Action.PAUSE, Effect(hang_s=1.0), ref=GUEST)
+        script.on(Action.PAUSE, Effect(hang_s=UNTIL_LET_GO_S), ref=GUEST)
         app.home.select(GUEST)
         await pilot.press("p")
         await until(pilot, lambda: any(not job.ended for job in app.acts.jobs))
@@ -108,9 +113,9 @@ async def test_undo_waits_until_what_is_done_is_done(workspace: Workspace, scrip
 # Acts on many
 
 
-async def test_a_slow_act_does_not_fail_those_beside_it(workspace: Workspace, script: Script) -> None:
+async def test_a_slow_act_does_not_fail_those_beside_it(workspace: Workspace, script: Script, held: Held) -> None:
     async with panel_of(workspace) as (app, pilot):
-        script.on(Action.STOP, Effect(hang_s=4.0), ref=GUEST)
+        script.on(Action.STOP, Effect(hang_s=UNTIL_LET_GO_S), ref=GUEST)
         await pilot.press("asterisk", "x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         assert "cannot stop disk/data: its backend has no stop" in shown(app)
@@ -121,6 +126,7 @@ async def test_a_slow_act_does_not_fail_those_beside_it(workspace: Workspace, sc
         await pilot.press("escape", "ctrl+d")
         await until(pilot, lambda: isinstance(app.screen, TypeName))
         await pilot.press("escape")
+        held.let_go()
         await until(pilot, lambda: phase(app, GUEST) is Phase.STOPPED)
         await until(pilot, lambda: said(app, "stop 3 resources: done"))
 
@@ -238,8 +244,8 @@ async def test_a_filter_that_matches_nothing_says_so_in_the_list(workspace: Work
     async with panel_of(workspace, size=(40, 10)) as (app, pilot):
         await pilot.press("slash", *"zzz", "enter")
         await until(pilot, lambda: app.home.listing.view.total == 0)
-        assert "nothing matches /zzz: esc clears it" in shown(app)
-        assert "Detail" not in footer(app)
+        await until(pilot, lambda: "nothing matches /zzz: esc clears it" in shown(app))
+        await until(pilot, lambda: "Detail" not in footer(app))
         await pilot.press("r", "e", "l", "enter", "y", "space")
         assert app.screen is app.home
         assert said(app, "nothing is selected")
@@ -248,7 +254,7 @@ async def test_a_filter_that_matches_nothing_says_so_in_the_list(workspace: Work
 async def test_a_heading_says_that_it_is_none(workspace: Workspace) -> None:
     async with panel_of(workspace) as (app, pilot):
         await pilot.press("g")
-        assert "Detail" not in footer(app)
+        await until(pilot, lambda: "Detail" not in footer(app))
         await until(pilot, lambda: "⏎ Fold" in footer(app))
         for key in ("r", "x", "l", "c", "s", "y", "e", "ctrl+d"):
             app.notices.clear()

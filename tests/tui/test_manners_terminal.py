@@ -62,9 +62,9 @@ def test_it_ends_with_its_terminal(panel: Pty) -> None:
 def test_it_stops_and_goes_on_as_a_job_of_the_shell(panel: Pty) -> None:
     start = len(panel.raw)
     panel.process.send_signal(signal.SIGTSTP)
-    os.waitid(os.P_PID, panel.process.pid, os.WSTOPPED)
-    panel.read(1.0)
-    assert LEFT[0] in panel.raw[start:]
+    while os.waitid(os.P_PID, panel.process.pid, os.WSTOPPED | os.WNOHANG) is None:
+        panel.read(0.05)  # it has to say all that it is saying before it can stop
+    panel.until(lambda raw: LEFT[0] in raw, since=start)
     start = len(panel.raw)
     panel.process.send_signal(signal.SIGCONT)
     panel.shows("Resources", since=start)

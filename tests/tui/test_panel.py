@@ -135,7 +135,7 @@ async def test_marked_rows_are_acted_on_together(workspace: Workspace) -> None:
         await pilot.press("space")
         app.home.select(GUEST)
         await pilot.press("space")
-        assert app.home.listing.marked == {WEB, GUEST}
+        await until(pilot, lambda: app.home.listing.marked == {WEB, GUEST})
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         assert "dev/vm/guest" in shown(app)
@@ -145,13 +145,13 @@ async def test_marked_rows_are_acted_on_together(workspace: Workspace) -> None:
         await pilot.press("u")
         await until(pilot, lambda: phase(app, WEB) is phase(app, GUEST) is Phase.RUNNING)
         await pilot.press("escape", "escape")
-        assert not app.home.listing.marked
+        await until(pilot, lambda: not app.home.listing.marked)
 
 
 async def test_a_range_is_marked_from_the_last_mark(workspace: Workspace) -> None:
     async with panel_of(workspace) as (app, pilot):
         await pilot.press("g", "j", "space", "G", "ctrl+@")
-        assert len(app.home.listing.marked) == 5
+        await until(pilot, lambda: len(app.home.listing.marked) == 5)
 
 
 async def test_the_filter_is_live_and_escape_takes_it_back(workspace: Workspace) -> None:

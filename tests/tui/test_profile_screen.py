@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
-from tests.support.fakes import open_fakes
+from tests.support.fakes import UNTIL_LET_GO_S, Held, open_fakes
 from tests.support.panel import file_of, panel_of, shown, until
 from vmtui.backends.fake.script import Effect, Script
 from vmtui.core.errors import OperationFailed
@@ -56,9 +56,10 @@ DATA = Ref("dev", Kind.DISK, "data")
 class Stage:
     """A workspace with the profile `dev`, its file, and what its backends are told to do."""
 
-    def __init__(self, workspace: Workspace, script: Script, file: Path) -> None:
+    def __init__(self, workspace: Workspace, script: Script, held: Held, file: Path) -> None:
         self.workspace = workspace
         self.script = script
+        self.held = held
         self.file = file
 
     async def apply(self) -> None:
@@ -71,9 +72,9 @@ class Stage:
 
 @pytest.fixture
 async def stage(paths: Paths, tmp_path: Path) -> AsyncIterator[Stage]:
-    script = Script()
-    workspace = open_fakes(paths, script)
-    yield Stage(workspace, script, file_of(tmp_path, TEXT))
+    script, held = Script(), Held()
+    workspace = open_fakes(paths, script, held.clock)
+    yield Stage(workspace, script, held, file_of(tmp_path, TEXT))
     await workspace.aclose()
 
 
@@ -388,7 +389,7 @@ async def test_any_size_is_usable(stage: Stage, size: tuple[int, int]) -> None:
 
 
 async def test_while_it_runs_the_view_goes_on(stage: Stage) -> None:
-    stage.script.on(Action.CREATE, Effect(hang_s=0.6), ref=GUEST)
+    stage.script.on(Action.CREATE, Effect(hang_s=UNTIL_LET_GO_S), ref=GUEST)
     async with panel_of(stage.workspace, home="profile") as (app, pilot):
         await opened(pilot, app, stage)
         await pilot.press("a")
@@ -397,6 +398,7 @@ async def test_while_it_runs_the_view_goes_on(stage: Stage) -> None:
         await see(pilot, app, "running  create    vm/guest")
         await pilot.press("1")
         await until(pilot, lambda: app.screen is app.home)
+        stage.held.let_go()
         await pilot.press("4")
         await asyncio.sleep(0)
         await see(pilot, app, "all ready")

@@ -159,7 +159,7 @@ async def test_the_same_keys_change_much_for_who_may(workspace: Workspace, folde
         for ref, key in ((DATA, "W"), (WEB, "x"), (WEB, "ctrl+d")):
             app.home.select(ref)
             await pilot.press(key)
-            await pilot.pause()
+            await until(pilot, lambda: isinstance(app.screen, ModalScreen))
             await settle(pilot, app, app.home)
         await until(pilot, lambda: not any(not job.ended for job in app.acts.jobs))
     after = await whole.now()

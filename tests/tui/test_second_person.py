@@ -57,7 +57,7 @@ async def test_who_asks_sees_that_it_waits_and_it_is_done_once_somebody_agrees(w
         await pilot.press("y")
         await until(pilot, lambda: "waits for a second person: request" in shown(app))
         assert "ctrl+c withdraws" in shown(app)
-        assert "^c Withdraw" in shown(app)
+        await until(pilot, lambda: "^c Withdraw" in shown(app))
         assert phase(app, WEB) is Phase.RUNNING
         (request,) = second.approvals()
         second.answer(request.id, granted=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -126,5 +127,8 @@ def test_one_that_takes_nothing_any_more_does_not_keep_it(environment: dict[str,
 
 def _stands(pid: int) -> bool:
     """Whether a thread of it waits in write(2) for the terminal (proc(5))."""
-    calls = [(task / "syscall").read_text().split()[:2] for task in Path(f"/proc/{pid}/task").iterdir()]
+    calls = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            calls.append((task / "syscall").read_text().split()[:2])
     return WRITE in calls
