@@ -27,7 +27,7 @@ from vmtui.vmm.devices.blk.layout import (
     UNSUPP,
     WRITE_ZEROES_REQUEST,
 )
-from vmtui.vmm.virtio.queue import Chain, QueueBroken
+from vmtui.vmm.virtio.queue import Chain, QueueBroken, gather, scatter
 
 Views = list[memoryview]
 Later = Callable[[], int]
@@ -112,10 +112,10 @@ class Requests:
         if kind == GET_ID:
             if sum(map(len, writable)) < ID_BYTES:
                 return IOERR
-            Chain(0, [], writable).copy_out(self._serial)
+            scatter(writable, self._serial)
             return OK
         if kind in (DISCARD_REQUEST, WRITE_ZEROES_REQUEST):
-            return self._release(kind, Chain(0, data, []).copy_in(MAX_SEGMENTS * SEGMENT.size + 1))
+            return self._release(kind, gather(data, MAX_SEGMENTS * SEGMENT.size + 1))
         return UNSUPP
 
     def _write(self, buffers: Views, offset: int) -> int:
@@ -164,7 +164,7 @@ def _read_answered(done: int, status: memoryview) -> int:
 
 def _reframed(readable: Views, writable: Views) -> tuple[Views, Views]:
     """The header whole in the first view, the status alone in the last. Raises QueueBroken: no room for them."""
-    head = Chain(0, readable, []).copy_in(HEADER.size)
+    head = gather(readable, HEADER.size)
     while writable and not writable[-1]:
         writable.pop()
     if len(head) < HEADER.size or not writable:
