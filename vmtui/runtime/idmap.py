@@ -21,6 +21,7 @@ from vmtui.host import trace
 from vmtui.host.process import which
 from vmtui.runtime import syscalls
 
+ENTER_S = 60.0  # as long as an outside command has: many containers may be starting at once
 COUNT = 65536  # every id that an image can use (16 bits, nobody included)
 # Without a range of user `containers` in subuid(5): above what distributions give to people (login.defs SUB_UID_MAX is
 # 600100000 at most for useradd's defaults; systemd-nspawn takes 524288-1879048191 by request, so the upper half of the
