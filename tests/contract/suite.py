@@ -21,6 +21,7 @@ import pytest
 from tests.contract.subject import Lab, Subject, why_not
 from tests.support.crash import Tick, killed_at
 from tests.support.hostview import HostView
+from tests.support.remains import remains_of
 from vmtui.core.backend import Backend, Context, Desired, Probe, Progress, roles, silent
 from vmtui.core.errors import Fault, NotFound
 from vmtui.core.lifecycle import TRANSITIONS, Action, Phase, Role, allowed
@@ -112,9 +113,9 @@ class BackendContract:
             yield lab
         finally:
             await clear(lab)
-            left = HostView.of(lab.context, lab.refs)
+            left = await remains_of(lab.context, lab.refs)
             shutil.rmtree(root)
-            assert left.empty, f"left behind:\n{left}"
+            assert left == "", f"left behind:\n{left}"
 
     @pytest.fixture
     def backend(self, lab: Lab) -> Backend[Any]:
@@ -178,7 +179,8 @@ class BackendContract:
         for _ in range(2):
             await backend.create(desired, silent)
             await backend.delete(desired.ref, purge=True)
-            assert HostView.of(lab.context, lab.refs).empty, str(HostView.of(lab.context, lab.refs))
+            left = await remains_of(lab.context, lab.refs)
+            assert left == "", left
 
     async def test_equal_names_in_two_profiles_do_not_meet(self, lab: Lab, backend: Backend[Any]) -> None:
         here, there = await lab.desired(profile="here"), await lab.desired(profile="there")
@@ -216,7 +218,8 @@ class BackendContract:
         assert caught.value.message
         assert not caught.value.message.endswith(".")
         assert list(await backend.scan()) == []
-        assert HostView.of(lab.context, lab.refs).empty, str(HostView.of(lab.context, lab.refs))
+        left = await remains_of(lab.context, lab.refs)
+        assert left == "", left
 
     async def test_a_cancelled_create_leaves_nothing(self, lab: Lab, backend: Backend[Any]) -> None:
         desired = await lab.desired("cancelled")
@@ -224,8 +227,8 @@ class BackendContract:
             if not await _cancelled_at(point, backend, desired):
                 break
             assert list(await backend.scan()) == [], f"cancelled at its progress {point}"
-            view = HostView.of(lab.context, lab.refs)
-            assert view.empty, f"cancelled at its progress {point}:\n{view}"
+            left = await remains_of(lab.context, lab.refs)
+            assert left == "", f"cancelled at its progress {point}:\n{left}"
 
     async def test_a_killed_create_is_shown_or_undone(self, lab: Lab, backend: Backend[Any]) -> None:
         desired = await lab.desired("killed")
@@ -244,8 +247,8 @@ class BackendContract:
                 await backend.create(desired, silent)
                 assert (await backend.inspect(desired.ref)).problems == ()
             await backend.delete(desired.ref, purge=True)
-            view = HostView.of(lab.context, lab.refs)
-            assert view.empty, f"killed at its point {point}:\n{view}"
+            left = await remains_of(lab.context, lab.refs)
+            assert left == "", f"killed at its point {point}:\n{left}"
 
     async def test_changes_are_told(self, lab: Lab, backend: Backend[Any]) -> None:
         desired = await lab.desired()

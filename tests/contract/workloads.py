@@ -15,7 +15,7 @@ import pytest
 from tests.contract.subject import GREETING, LATER, Lab, why_not
 from tests.contract.suite import MARGIN_S, BackendContract, Told, clear, make_lab, next_phase, until
 from tests.support.crash import Tick, killed_at
-from tests.support.hostview import HostView
+from tests.support.remains import remains_of
 from vmtui.core.backend import (
     Attachments,
     Backend,
@@ -99,9 +99,9 @@ class RunnableContract(BackendContract):
             yield lab, asyncio.run(begin())
         finally:
             asyncio.run(clear(lab))
-            left = HostView.of(lab.context, lab.refs)
+            left = asyncio.run(remains_of(lab.context, lab.refs))
             shutil.rmtree(root)
-            assert left.empty, f"left behind:\n{left}"
+            assert left == "", f"left behind:\n{left}"
 
     @pytest.fixture
     async def running(self, shared: tuple[Lab, Ref]) -> AsyncIterator[tuple[Any, Ref]]:
@@ -151,7 +151,8 @@ class RunnableContract(BackendContract):
         await backend.delete(ref, purge=True)
         with pytest.raises(NotFound):
             await backend.inspect(ref)
-        assert HostView.of(lab.context, lab.refs).empty, str(HostView.of(lab.context, lab.refs))
+        left = await remains_of(lab.context, lab.refs)
+        assert left == "", left
 
     async def test_it_ends_by_itself(self, lab: Lab, backend: Backend[Any]) -> None:
         assert isinstance(backend, Runnable)
@@ -181,15 +182,15 @@ class RunnableContract(BackendContract):
             await backend.create(desired, silent)
             act = (start_and_tick, self.subject.backend, lab.context, desired.ref, attachments)
             killed = await asyncio.to_thread(killed_at, point, *act)
-            seen = await phase(backend, desired.ref)
-            if seen is Phase.BROKEN:
-                assert (await backend.inspect(desired.ref)).problems
+            status = await backend.inspect(desired.ref)
+            if status.phase is Phase.BROKEN:
+                assert status.problems
             else:
                 await start(lab, backend, desired.ref)
                 await comes_to(backend, desired.ref, Phase.RUNNING)
             await backend.delete(desired.ref, purge=True)
-            view = HostView.of(lab.context, lab.refs)
-            assert view.empty, f"killed at point {point} of its start:\n{view}"
+            left = await remains_of(lab.context, lab.refs)
+            assert left == "", f"killed at point {point} of its start:\n{left}"
             if not killed:
                 break
 

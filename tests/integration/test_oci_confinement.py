@@ -61,7 +61,8 @@ async def test_an_exec_has_no_more_than_the_container(yard: Yard) -> None:
 
 
 async def test_user_ids_are_mapped(yard: Yard) -> None:
-    ref = await yard.up("echo mine > /made; chown web:www /made; exec sleep 600")
+    ref = await yard.up("echo mine > /made; chown web:www /made; echo made; exec sleep 600")
+    await yard.says(ref, "made")
     pid = (await yard.backend.inspect(ref)).pid
     base = int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
     assert base >= 1 << 24
@@ -118,7 +119,7 @@ async def test_devices(yard: Yard) -> None:
 
 
 async def test_a_low_port_needs_no_privilege(yard: Yard) -> None:
-    script = "nc -l -p 80 -e /bin/true & sleep 0.3; nc -w 1 127.0.0.1 80 < /dev/null && "
+    script = "nc -l -p 80 -e /bin/true & until nc -w 60 127.0.0.1 80 </dev/null 2>/dev/null; do sleep 0.1; done; "
     script += "cat /proc/sys/net/ipv4/ping_group_range"
     assert await yard.run(script, user="web", cap_drop=("ALL",)) == (0, "0\t65535\n")
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -130,7 +131,7 @@ async def test_what_ignores_its_signal_is_killed_after_the_grace(yard: Yard) -> 
     await yard.says(ref, "ready")
     began = asyncio.get_running_loop().time()
     await yard.backend.stop(ref, grace_s=0.5)
-    assert 0.4 < asyncio.get_running_loop().time() - began < 5
+    assert 0.4 < asyncio.get_running_loop().time() - began < 60
     assert (await yard.backend.inspect(ref)).phase is Phase.STOPPED
 
 
@@ -258,7 +259,8 @@ async def test_the_console_of_a_terminal(yard: Yard) -> None:
     terminal = await yard.backend.console(ref)
     try:
         await terminal.resize(17, 71)
-        await terminal.write(b"stty size\r")
+        # conmon takes the size when it comes to it
+        await terminal.write(b'until [ "$(stty size)" = "17 71" ]; do sleep 0.1; done; stty size\r')
         seen = b""
         async with asyncio.timeout(90):
             while b"17 71\r\n" not in seen:
@@ -291,7 +293,7 @@ async def test_a_console_that_nobody_reads_does_not_stop_the_container(yard: Yar
     ref = await yard.up("yes | head -n 3000000; echo end; exec sleep 600", log_max_size=Size(64 << 10))
     terminal = await yard.backend.console(ref)
     try:
-        await yard.says(ref, "end", 60)
+        await yard.says(ref, "end", 300)
     finally:
         await terminal.aclose()
 
@@ -376,10 +378,11 @@ async def test_it_is_paused_and_not_entered(yard: Yard) -> None:
     ref = await yard.up("while :; do date +%N; sleep 0.02; done")
     await yard.says(ref, "")
     await yard.backend.pause(ref)
-    await asyncio.sleep(0.3)  # conmon writes what the container had said by then
-    before = len(await yard.log(ref))
-    await asyncio.sleep(0.3)
-    assert len(await yard.log(ref)) == before
+    before, deadline = -1, time.monotonic() + 60
+    while (count := len(await yard.log(ref))) != before:  # conmon writes what the container had said by then
+        assert time.monotonic() < deadline, "it goes on"
+        before = count
+        await asyncio.sleep(0.3)
     with pytest.raises(NotPermitted):
         await yard.exec(ref, "true")
     await yard.backend.kill(ref)

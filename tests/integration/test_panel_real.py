@@ -46,18 +46,19 @@ def test_the_demo_in_the_panel(site: Site) -> None:
     before = site.machine.words()
     bring_up(site)
     with panel(site) as tmux:
-        screen = tmux.wait(r"● running +vm +guest")
-        assert "✓ exited 0  sandbox   hello" in screen
-        assert "http://127.0.0.1:8088/" in screen
+        tmux.wait(r"● running +vm +guest")
+        words = ("✓ exited 0  sandbox   hello", "http://127.0.0.1:8088/")
+        tmux.until(lambda screen: all(word in screen for word in words), f"{words}")
 
         # Filter, and the detail of what it found
         tmux.keys("/")
         tmux.type("kind:container")
         tmux.keys("Enter")
-        assert "guest" not in tmux.wait(r"1 of 5 +/kind:container")
+        tmux.wait(r"1 of 5 +/kind:container")
+        tmux.wait_not(r"guest")
         tmux.keys("d")
         tmux.wait(r"uses +dev/network/lab")
-        assert "deb:busybox-static" in tmux.screen()
+        tmux.wait(r"deb:busybox-static")
         tmux.keys("d")
 
         # Its log
@@ -91,6 +92,7 @@ def test_the_demo_in_the_panel(site: Site) -> None:
         tmux.keys("y")
         tmux.wait(r"○ stopped +container +web")
         assert phase(site, WEB) == "stopped"
+        tmux.wait(r"u Undo")  # a moment later, when the stop is over
         tmux.keys("u")
         tmux.wait(r"● running +container +web")
         assert phase(site, WEB) == "running"

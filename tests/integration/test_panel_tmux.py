@@ -76,12 +76,10 @@ def leave(tmux: Tmux) -> None:
 
 def test_it_starts_with_forty_of_all_kinds_and_states(demo: Demo) -> None:
     with demo.start() as tmux:
-        screen = tmux.wait(r"Resources +40\b")
-        assert "nothing is real" in screen
-        for word in ("● running", "◆ available", "✗ exited 1", "✓ exited 0", "‖ paused", "○ stopped"):
-            assert word in screen
-        for profile in ("ci", "edge", "home"):
-            assert f"▾ {profile}  " in screen
+        tmux.wait(r"Resources +40\b")
+        words = ["nothing is real", *(f"▾ {profile}  " for profile in ("ci", "edge", "home"))]
+        words += ["● running", "◆ available", "✗ exited 1", "✓ exited 0", "‖ paused", "○ stopped"]
+        tmux.until(lambda screen: all(word in screen for word in words), f"{words}")
         tmux.keys("G")
         tmux.wait(r"▾ shop  ")
         leave(tmux)
@@ -94,16 +92,16 @@ def test_a_filter_narrows_and_escape_widens_again(demo: Demo) -> None:
         tmux.type("kind:vm profile:home")
         tmux.wait(r"2 of 40")
         tmux.keys("Enter")
-        screen = tmux.screen()
-        assert "nas" in screen
-        assert "container" not in screen
+        tmux.until(lambda screen: "nas" in screen and "container" not in screen, "nas, and no container")
         tmux.keys("Escape")
         tmux.wait(r"Resources +40\b")
         tmux.keys("/")
         tmux.type("label:tier=data")
         tmux.keys("Enter")
         tmux.wait(r"3 of 40")
-        tmux.keys("Escape", "v")
+        tmux.keys("Escape")
+        tmux.wait(r"Resources +40\b")
+        tmux.keys("v")
         tmux.wait(r"▾ container ")
         tmux.keys("v")
         tmux.wait_not(r"^▾ ")
@@ -154,6 +152,7 @@ def test_stop_asks_and_is_taken_back(demo: Demo) -> None:
         tmux.wait(r"stop ci/container/registry\?")
         tmux.keys("y")
         tmux.wait(r"○ stopped +container +registry")
+        tmux.wait(r"u Undo")  # a moment later, when the stop is over
         tmux.keys("u")
         tmux.wait(r"● running +container +registry")
         tmux.keys("p")
@@ -222,8 +221,10 @@ def test_all_seven_screens_at_every_size(demo: Demo) -> None:
                 tmux.keys("7")
                 tmux.wait(rf"▸ {title}")
             tmux.keys("?")
-            tmux.wait(r"[Hh]elp")
-            tmux.keys("Escape", "1")
+            tmux.wait(r"on this screen")
+            tmux.keys("Escape")
+            tmux.wait_not(r"on this screen")
+            tmux.keys("1")
             tmux.wait(r"▸ Resources")
         leave(tmux)
 

@@ -24,6 +24,7 @@ from tests.support.crash import Tick, killed_at
 from tests.support.downloads import KERNEL
 from tests.support.guests import inside, small, vm, want
 from tests.support.hostview import HostView
+from tests.support.remains import remains, remains_of
 from vmtui.backends.qemu import qmp
 from vmtui.backends.qemu.backend import QemuBackend
 from vmtui.backends.qemu.options import QemuOptions
@@ -60,10 +61,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
         yield context
     finally:
         asyncio.run(QemuBackend(context).delete(REF, purge=True))
-        (paths.state / "told").unlink(missing_ok=True)
-        view = HostView.of(context, [REF])
+
+        def look() -> HostView:
+            (paths.state / "told").unlink(missing_ok=True)  # it may be told just now
+            return HostView.of(context, [REF])
+
+        left = asyncio.run(remains(look))
         shutil.rmtree(root)
-        assert view.empty, str(view)
+        assert left == "", left
 
 
 @pytest.fixture
@@ -79,6 +84,15 @@ async def ended(backend: QemuBackend) -> Status:
 
     await until("it has ended", over, WAIT_S)
     return await backend.inspect(REF)
+
+
+async def booted(backend: QemuBackend) -> None:
+    """Wait until its init is up: a boot may take longer than a command waits for it."""
+
+    async def up() -> bool:
+        return files.booted(backend.context.resource_dir(REF) / files.RUN)
+
+    await until("it has booted", up, WAIT_S)
 
 
 async def boot(backend: QemuBackend, spec: VmSpec, options: QemuOptions | None = None, **plugged: object) -> None:
@@ -113,6 +127,7 @@ async def test_a_panic_is_a_failure_with_its_text(backend: QemuBackend) -> None:
 
 async def test_power_off_from_inside(backend: QemuBackend) -> None:
     await boot(backend, IDLE)
+    await booted(backend)
     with contextlib.suppress(OperationFailed):  # it may be off before it can tell how the command ended
         assert (await inside(backend, REF, "poweroff"))[0] == 0
     status = await ended(backend)
@@ -142,6 +157,7 @@ async def test_its_parent_is_killed(backend: QemuBackend, lab: Context) -> None:
     (status,) = await backend.scan()
     assert status.phase is Phase.RUNNING
     assert [problem.code for problem in status.problems] == ["unwatched"]
+    await booted(backend)
     assert (await inside(backend, REF, "echo still here"))[1] == b"still here\n"
     assert status.pid is not None
     os.kill(status.pid, signal.SIGKILL)
@@ -173,8 +189,8 @@ async def test_the_front_end_is_killed_while_it_starts(backend: QemuBackend, lab
             await backend.start(REF, Attachments(), silent)
             assert (await backend.inspect(REF)).phase is Phase.RUNNING
         await backend.delete(REF, purge=True)
-        view = HostView.of(lab, [REF])
-        assert view.empty, f"killed after {step * 0.025:.2f} s:\n{view}"
+        left = await remains_of(lab, [REF])
+        assert left == "", f"killed after {step * 0.025:.2f} s:\n{left}"
 
 
 async def test_a_port_in_use_is_a_conflict_before_anything_starts(backend: QemuBackend, lab: Context) -> None:
@@ -187,7 +203,7 @@ async def test_a_port_in_use_is_a_conflict_before_anything_starts(backend: QemuB
         before = HostView.of(lab, [REF])
         with pytest.raises(Conflict, match=str(ports[0].host_port)):
             await backend.start(REF, Attachments(), silent)
-        assert before.diff(HostView.of(lab, [REF])) == ""
+        assert await remains(lambda: before.diff(HostView.of(lab, [REF]))) == ""
 
 
 async def test_what_qemu_refuses_is_said_and_undone(backend: QemuBackend, lab: Context) -> None:
@@ -197,8 +213,12 @@ async def test_what_qemu_refuses_is_said_and_undone(backend: QemuBackend, lab: C
         await backend.start(REF, Attachments(), silent)
     assert "no-such-cpu" in caught.value.details
     assert (await backend.inspect(REF)).phase is Phase.STOPPED
-    left = [line for line in before.diff(HostView.of(lab, [REF])).splitlines() if "serial.log" not in line]
-    assert left == []
+
+    def look() -> str:
+        lines = before.diff(HostView.of(lab, [REF])).splitlines()
+        return "\n".join(line for line in lines if "serial.log" not in line)
+
+    assert await remains(look) == ""
 
 
 async def test_an_image_that_does_not_fit_into_memory(backend: QemuBackend, lab: Context, tmp_path: Path) -> None:
@@ -317,8 +337,11 @@ async def test_a_tap_gives_an_address_and_comes_back(backend: QemuBackend, bridg
 
     await until("it has a lease", has_lease, WAIT_S)
     assert (await backend.inspect(REF)).addresses[0].mac == port.mac
-    pings = f"ping -c 1 -W 5 {subnet}.1 >/dev/null"
-    assert (await inside(backend, REF, pings))[0] == 0
+
+    async def reaches() -> bool:
+        return (await inside(backend, REF, f"ping -c 1 -W 5 {subnet}.1 >/dev/null"))[0] == 0
+
+    await until("it reaches the bridge", reaches, WAIT_S)
     sample = await backend.stats(REF)
     assert sample.net_rx_bytes
     assert sample.net_tx_bytes
@@ -328,13 +351,13 @@ async def test_a_tap_gives_an_address_and_comes_back(backend: QemuBackend, bridg
     await plug(name, port.interface)
     assert (await inside(backend, REF, f"ping -c 1 -W 1 {subnet}.1 >/dev/null"))[0] != 0
     await backend.reconnect(REF, (port,))
-    assert (await inside(backend, REF, pings))[0] == 0
+    await until("it reaches the bridge again", reaches, WAIT_S)
     bulk = "cat /dev/zero | head -c 2000000 | nc -l -p 5000 & sleep 0.3; echo listening"
     assert (await inside(backend, REF, f"(({bulk}) >/dev/null 2>&1 &)"))[0] == 0
 
     def receive() -> int:
         for _ in range(600):
-            with suppress(ConnectionRefusedError), socket.create_connection((f"{subnet}.9", 5000), 10) as stream:
+            with suppress(OSError), socket.create_connection((f"{subnet}.9", 5000), 60) as stream:
                 return sum(len(chunk) for chunk in iter(lambda: stream.recv(1 << 16), b""))
             time.sleep(0.1)
         return 0

@@ -71,7 +71,7 @@ ready = {{ tcp = 22 }}
 """
 FETCH = """
 import sys, time, urllib.error, urllib.request
-for _ in range(100):
+for _ in range(900):
     try:
         print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())
         break
@@ -209,6 +209,6 @@ def _through(ssh: Client, site: Site, key: Key) -> None:
     forwards = ssh.argv(key, tty=False, more=("-N", "-L", "127.0.0.1:18081:web:80"))
     with subprocess.Popen(forwards, env=ssh.environment, cwd=ssh.home) as forwarding:
         fetch = site.machine.inside(sys.executable, "-c", FETCH, "http://127.0.0.1:18081/")
-        page = subprocess.run(fetch, capture_output=True, text=True, check=False, timeout=90)
+        page = subprocess.run(fetch, capture_output=True, text=True, check=False, timeout=180)
         forwarding.terminate()
     assert page.stdout == "a new page\n", page

@@ -7,13 +7,15 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from tests.support.netns import ip, nft, snapshot
+from tests.support.netns import Place, ip, nft, snapshot
 from tests.support.tap import TapLab, tap_lab
 from vmtui.backends.tap import dnsmasq, firewall, lock
 from vmtui.backends.tap.links import Links
@@ -22,6 +24,7 @@ from vmtui.core.errors import Conflict, InvalidInput, MissingCapability, NotFoun
 from vmtui.core.lifecycle import Phase
 from vmtui.core.resource import Kind, Ref, Status
 from vmtui.host.paths import Paths
+from vmtui.host.process import ProcessId
 
 pytestmark = pytest.mark.real
 
@@ -34,6 +37,27 @@ async def lab(paths: Paths) -> AsyncIterator[TapLab]:
 
 def codes(status: Status) -> set[str]:
     return {problem.code for problem in status.problems}
+
+
+async def kill(pid: int) -> None:
+    """Returns when it is gone."""
+    process = ProcessId.of(pid)
+    assert process is not None
+    assert process.signal(signal.SIGKILL)
+    assert await process.wait(60)
+
+
+async def answers(place: Place, address: str) -> None:
+    """Wait until a ping comes back: what passes a new bridge before it is whole is lost."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            place.run("busybox", "ping", "-c1", "-W2", address)
+            return
+        except subprocess.CalledProcessError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def test_all_of_a_network_comes_and_goes(lab: TapLab) -> None:
@@ -135,7 +159,7 @@ async def test_what_is_broken_is_shown_and_mended_in_place(lab: TapLab) -> None:
             (port.interface, True),
             (tap.interface, True),
         }
-        assert place.run("busybox", "ping", "-c1", "-W2", port.gateway)
+        await answers(place, port.gateway)
 
     nft(f"flush chain inet vmtui {bridge}_forward")
     await mended("rules-changed")
@@ -147,8 +171,7 @@ async def test_what_is_broken_is_shown_and_mended_in_place(lab: TapLab) -> None:
     await mended("bridge-changed")
     ip(f"link set {bridge} down")
     await mended("bridge-changed")
-    os.kill(int(status.fact("dnsmasq").split()[1]), signal.SIGKILL)
-    await asyncio.sleep(0.1)
+    await kill(int(status.fact("dnsmasq").split()[1]))
     await mended("dnsmasq-gone")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
     await mended("forwarding-off")
@@ -219,12 +242,12 @@ async def test_a_veth_is_live_while_it_is_plugged_in(lab: TapLab) -> None:
     (seen,) = (await lab.backend.inspect(status.ref)).ports
     assert (seen.present, seen.live) == (True, True)
     place.close()
-    for _ in range(100):  # the kernel takes namespaces down in its own time
-        (seen,) = (await lab.backend.inspect(status.ref)).ports
-        if not seen.present:
-            break
+    deadline = time.monotonic() + 60
+    while seen.present:  # the kernel takes namespaces down in its own time
+        assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
-    assert (seen.present, seen.live) == (False, False)
+        (seen,) = (await lab.backend.inspect(status.ref)).ports
+    assert not seen.live
     assert (await lab.plug("web")).address == port.address
 
 
@@ -334,7 +357,7 @@ async def test_a_spec_that_makes_no_sense(lab: TapLab, spec: dict[str, str]) -> 
 async def test_leaving_a_broken_network_succeeds(lab: TapLab, monkeypatch: pytest.MonkeyPatch) -> None:
     status = await lab.network()
     port = await lab.plug("guest", "8080:80", medium="tap")
-    os.kill(int(status.fact("dnsmasq").split()[1]), signal.SIGKILL)
+    await kill(int(status.fact("dnsmasq").split()[1]))
     ip(f"link del {status.fact('bridge')}")
     await lab.backend.remove_ports(port.consumer, forget=True)
     seen = await lab.backend.inspect(status.ref)

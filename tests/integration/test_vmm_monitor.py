@@ -25,9 +25,9 @@ from tests.support.dev_kvm import needs_kvm
 from tests.support.kernels import vmlinux
 from vmtui.guests.kernel import Kernel
 
-pytestmark = [pytest.mark.real, needs_kvm, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.real, needs_kvm, pytest.mark.timeout(300)]
 BYTES = 32 << 20
-END_S = 15.0
+END_S = 60.0
 HELLO = tiny.printed(b"hello\n")
 # mov edx, 0x3FD; in al, dx; test al, 1; jz; mov edx, 0x3F8; in al, dx; out dx, al; jmp
 ECHO = bytes.fromhex("bafd030000 ec a801 74fb baf8030000 ec ee ebeb")
@@ -126,11 +126,9 @@ def test_a_reset_begins_anew(start: Start) -> None:
     """With `reboot`, as often as the guest asks for it; memory is new each time, the monitor the same."""
     made = start(HELLO + tiny.RESET, reboot=True)
     made.await_log("hello\n" * 4, END_S)
-    first = made.machine_pid
     assert made.process.poll() is None
     (made.run / "stopped").touch()
     assert made.ending(END_S)["cause"] == "RESET"
-    assert made.machine_pid >= first
     assert set(made.log.read_bytes().split(b"\n")) == {b"hello", b""}
 
 

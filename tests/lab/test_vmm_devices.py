@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,20 @@ sleep 1000
 """
 
 
+def page(address: str) -> bytes:
+    """What it serves. What is sent there while its link comes up may be lost. Raises OSError."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}/", timeout=30) as answer:
+                content: bytes = answer.read()
+                return content
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 @pytest.mark.parametrize("vhost", ["on", "off"])
 def test_a_guest_gets_an_address_and_serves_a_page(tmp_path: Path, network: str, vhost: str) -> None:
     found = kernel()
@@ -113,8 +128,7 @@ def test_a_guest_gets_an_address_and_serves_a_page(tmp_path: Path, network: str,
     with vmm(tmp_path / "vm", found, initrd, nets=nets) as vm:
         address = re.search(r"address (10\.77\.0\.\d+) ready", vm.await_log(" ready"))
         assert address is not None, vm.trouble()
-        with urllib.request.urlopen(f"http://{address[1]}/", timeout=20) as answer:
-            assert answer.read() == b"a page of the guest\n"
+        assert page(address[1]) == b"a page of the guest\n"
         caller = vm.connect()
         carried = caller.call("info")["carried_by"]["net0"]
         assert carried == ("vhost-net" if vhost == "on" else "the VMM (asked for)")
@@ -123,8 +137,7 @@ def test_a_guest_gets_an_address_and_serves_a_page(tmp_path: Path, network: str,
         sh("ip", "tuntap", "add", "vmtap", "mode", "tap", "vnet_hdr")
         sh("ip", "link", "set", "vmtap", "master", "vmbr", "up")
         caller.call("net_attach", index=0)
-        with urllib.request.urlopen(f"http://{address[1]}/", timeout=30) as answer:
-            assert answer.read() == b"a page of the guest\n"
+        assert page(address[1]) == b"a page of the guest\n"
         caller.call("kill")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.support.kernels import kernel
-from tests.lab.support.vmm import CMDLINE, Vmm, vmm
+from tests.lab.support.vmm import CMDLINE, END_S, Caller, Vmm, vmm
 from tests.support.guests import BUSYBOX, drain
 from vmtui.core.errors import OperationFailed
 from vmtui.guests import cpio, initramfs, vsock_agent
@@ -29,7 +29,8 @@ PORT = 5000
 
 
 @pytest.fixture(scope="module")
-def booted() -> Iterator[Vmm]:
+def started() -> Iterator[tuple[Vmm, Caller]]:
+    """And who is told that it has booted: that is said once."""
     folder = Path(tempfile.mkdtemp(prefix="vmm-", dir="/tmp"))
     image = [cpio.directory("bin"), cpio.file("bin/busybox", BUSYBOX.read_bytes(), mode=0o755)]
     image += [cpio.link(f"bin/{name}", "busybox") for name in APPLETS]
@@ -40,18 +41,27 @@ def booted() -> Iterator[Vmm]:
     initramfs.write(initrd, base, BUSYBOX, found.modules, "guest", command, dhcp=False)
     try:
         with vmm(folder / "vm", found, initrd, vsock_cid=3, cpus=2, cmdline=f"{CMDLINE} rdinit=/.vmtui/init") as vm:
-            yield vm
+            caller = vm.connect()
+            caller.socket.settimeout(END_S)
+            yield vm, caller
             print(vm.trouble())  # shown where a test failed
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def booted(started: tuple[Vmm, Caller]) -> Vmm:
+    vm, _ = started
+    vm.await_text(vm.run / "status", "\n")  # a boot may take longer than a command waits for it
+    return vm
 
 
 async def session(vm: Vmm, *argv: str, tty: bool = False) -> GuestSession:
     return await vsock_agent.open_session(vm.sockets, Command(argv=argv), tty=tty, rows=31, columns=97)
 
 
-async def test_the_guest_reports_that_it_has_booted(booted: Vmm) -> None:
-    caller = booted.connect()
+async def test_the_guest_reports_that_it_has_booted(started: tuple[Vmm, Caller], booted: Vmm) -> None:
+    _, caller = started
     assert caller.await_event("ready") == {"event": "ready"}
     assert re.match(r"booted \d+\.\d\d\n", booted.await_text(booted.run / "status", "\n"))
     caller.close()

@@ -37,7 +37,7 @@ def enquire(job: str, folder: Path, user: int | None = None) -> Any:
     """What a job returned, run as root or another user. Fails if it raised."""
     argv = [sys.executable, "-m", "tests.support.confined_backends", job, str(folder)]
     argv += [] if user is None else [str(user)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -46,7 +46,7 @@ class Monitor:
     """The other end of a storage daemon's QMP."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(10)
+        connection.settimeout(60)
         self._file = connection.makefile("rwb")
         assert "QMP" in json.loads(self._file.readline())
         self("qmp_capabilities")
@@ -75,7 +75,7 @@ def listen(path: Path) -> socket.socket:
 def spoken_to(path: Path) -> Iterator[bool]:
     """Whether who listens there speaks vhost-user. It is connected for as long as that."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(path))
         client.sendall(GET_FEATURES)
         with client.makefile("rb") as answers:
@@ -208,7 +208,7 @@ def orphan(folder: Path) -> list[str]:
             os.kill(os.getpid(), signal.SIGKILL)
         started_pid = int(os.read(told, 16))
         os.waitpid(pid, 0)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while Path(f"/proc/{started_pid}").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         said.append("alive" if Path(f"/proc/{started_pid}").exists() else "gone")

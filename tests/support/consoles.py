@@ -45,9 +45,9 @@ class Consoles:
     def attach(self) -> socket.socket:
         """A client, as the control socket hands it over."""
         ours, theirs = socket.socketpair()
-        ours.settimeout(5)
+        ours.settimeout(60)
         self._ends.append(ours)
-        assert self.loop.do(lambda: self.terminal.attach(theirs), 5)
+        assert self.loop.do(lambda: self.terminal.attach(theirs), 60)
         return ours
 
     def await_log(self, text: bytes) -> None:
@@ -55,7 +55,7 @@ class Consoles:
 
     def settled(self) -> None:
         """What was written before this has been handed on."""
-        assert self.loop.do(self.terminal.flush, 5)
+        assert self.loop.do(self.terminal.flush, 60)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +64,7 @@ class Consoles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.console.reset()
-        self.loop.do(self.terminal.close, 5)
+        self.loop.do(self.terminal.close, 60)
         self.loop.stop()
         self._over.set()
         if self._reader.is_alive():
@@ -78,7 +78,7 @@ class Consoles:
         assert self.errors == []
 
 
-def until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
+def until(true: Callable[[], object], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, "it did not become true"

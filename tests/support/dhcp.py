@@ -68,7 +68,7 @@ def _answer(fd: int, kind: int, timeout: float) -> tuple[str, dict[int, bytes]] 
     return None
 
 
-def lease(fd: int, mac: str, *, name: str = "", tries: int = 10) -> tuple[str, dict[int, bytes]] | None:
+def lease(fd: int, mac: str, *, name: str = "", tries: int = 120) -> tuple[str, dict[int, bytes]] | None:
     """The address and the options that a server gives, None if nobody answers. Each try takes half a second."""
     hardware = bytes.fromhex(mac.replace(":", ""))
     said = bytes([HOST_NAME, len(name)]) + name.encode() if name else b""
@@ -82,5 +82,8 @@ def lease(fd: int, mac: str, *, name: str = "", tries: int = 10) -> tuple[str, d
         return None
     wanted = bytes(map(int, offered[0].split(".")))
     chosen = bytes([MESSAGE, 1, REQUEST, WANTED, 4]) + wanted + bytes([SERVER, 4]) + offered[1][SERVER]
-    os.write(fd, _frame(hardware, chosen + said))
-    return _answer(fd, ACK, 4.0)
+    for _ in range(tries):
+        os.write(fd, _frame(hardware, chosen + said))
+        if (given := _answer(fd, ACK, 0.5)) is not None:
+            return given
+    return None

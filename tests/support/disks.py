@@ -104,25 +104,26 @@ def opened_without_locks(path: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def served(path: Path, folder: Path) -> Iterator[int]:
     """A qemu-storage-daemon that exports the image writable; yields its pid."""
-    socket = folder / "nbd.sock"
+    socket, started = folder / "nbd.sock", folder / "nbd.pid"
     process = subprocess.Popen(
         ["qemu-storage-daemon",
          "--blockdev", f"driver=qcow2,node-name=disk,file.driver=file,file.filename={path}",
          "--nbd-server", f"addr.type=unix,addr.path={socket}",
-         "--export", "type=nbd,id=export,node-name=disk,writable=on"]
+         "--export", "type=nbd,id=export,node-name=disk,writable=on",
+         "--pidfile", started]
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while not socket.exists():
+        while not started.exists():  # which it writes once the export has its locks
             assert process.poll() is None, "qemu-storage-daemon ended"
             assert time.monotonic() < deadline, "qemu-storage-daemon does not serve"
             time.sleep(0.02)
-        time.sleep(0.1)
         yield process.pid
     finally:
         process.kill()
         process.wait()
         socket.unlink(missing_ok=True)
+        started.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ TOOLS = ("ip -j link", "ip -j addr", "ip -j route", "ip netns", "nft -j list rul
 # kernel wants to see such a one before a user namespace may mount its own. SIGCHLD is ignored: orphans need no wait().
 INIT = """
 set -e
-for at in $(cut -d' ' -f2 /proc/mounts | grep '^/tmp/'); do umount --lazy "$at"; done  # of others, who come and go
+for at in $(cut -d' ' -f2 /proc/mounts | grep '^/tmp/'); do umount --lazy "$at" || :; done  # of others, who come and go
 mount -t tmpfs -o mode=0755 run /run
 mount --move /sys/fs/cgroup /mnt
 mount -t sysfs sysfs /sys

@@ -81,9 +81,16 @@ def snapshot() -> dict[str, Any]:
             (link["ifname"], found["local"]) for link in json.loads(ip("-4 -j addr")) for found in link["addr_info"]
         ),
         "rules": [_without_handle(item) for item in json.loads(rules)["nftables"] if "metainfo" not in item],
-        "processes": sorted(Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_here()),
+        "processes": sorted(filter(None, map(_command, processes_here()))),
         "ip_forward": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
     }
+
+
+def _command(pid: int) -> str:
+    """Of a process that may have ended just now: "" then."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
 
 
 def _without_handle(item: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

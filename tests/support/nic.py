@@ -59,13 +59,13 @@ def move_host(name: str) -> None:
 
 def _batch(*commands: str) -> None:
     """As one process: in the lab each takes half a second. Raises CalledProcessError."""
-    subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), check=True, text=True, timeout=20)
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), check=True, text=True, timeout=60)
 
 
 def plug(name: str) -> int:
     """A descriptor of the TAP, once the host sends there: before that it drops packets."""
     fd = open_tap(name)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not struct.unpack_from("<H", _ask(name, SIOCGIFFLAGS), 16)[0] & IFF_RUNNING:
         assert time.monotonic() < end, f"{name} does not come up"
         time.sleep(0.005)
@@ -86,7 +86,7 @@ def _ask(name: str, request: int) -> bytes:
 def host_udp() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.bind((HOST, 0))
-        made.settimeout(5)
+        made.settimeout(60)
         yield made
 
 
@@ -130,7 +130,7 @@ class Nic:
         used, _ = self.driver.request([(header or self.header).pack(), frame], queue=TX, indirect=indirect)
         assert used.written == 0
 
-    def receive(self, timeout_s: float = 5.0, *, repost: bool = True) -> tuple[Header, bytes]:
+    def receive(self, timeout_s: float = 60.0, *, repost: bool = True) -> tuple[Header, bytes]:
         """The next packet, from as many buffers as it says, which must all be there at once."""
         ring = self.driver.drivers[RX]
         pieces: list[list[Piece]] = []
@@ -165,7 +165,7 @@ class Nic:
             select.select([call.fd], [], [], timeout_s)
             call.drain()
 
-    def receive_some(self, wanted: Callable[[bytes], bool], timeout_s: float = 5.0) -> tuple[Header, bytes]:
+    def receive_some(self, wanted: Callable[[bytes], bool], timeout_s: float = 60.0) -> tuple[Header, bytes]:
         """The next packet of which that is true."""
         end = time.monotonic() + timeout_s
         while True:

@@ -31,6 +31,7 @@ from typing import Any
 from tests.support import crash
 from tests.support.hostview import HostView
 from tests.support.machine import OF_A_WORKSPACE
+from tests.support.remains import remains
 from vmtui.backends.tap.lock import ROOT as TAP
 from vmtui.core.events import Event, StepProgressed
 from vmtui.core.resource import Ref
@@ -189,7 +190,7 @@ class Kills:
                     self.run_up()
                     assert self.ok(*self.up)["changes"] == 0, self.said()
                 self.ok(*self.down)
-                left = before.diff(self.view())
+                left = asyncio.run(remains(lambda: before.diff(self.view())))
                 assert left == "", f"left behind:\n{left}"
             except AssertionError as error:
                 raise AssertionError(f"{self.act} killed at point {point} ({where.read_text()}): {error}") from error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import secrets
 import shlex
+import struct
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -62,7 +66,16 @@ class Tmux:
         for key in keys:
             self._tmux("send-keys", key)
             if key == "Escape":
+                self._is_taken()
                 time.sleep(ESCAPE_S)
+
+    def _is_taken(self) -> None:
+        """Wait until the program has read what was sent: on a busy machine that may take long."""
+        tty = self._tmux("display-message", "-p", "#{pane_tty}").strip()  # it answers once the key is written
+        deadline = time.monotonic() + WAIT_S
+        while _unread(tty):
+            assert time.monotonic() < deadline, f"it reads no keys; it shows\n{self.screen()}"
+            time.sleep(0.01)
 
     def type(self, text: str) -> None:
         self._tmux("send-keys", "-l", text)
@@ -85,3 +98,13 @@ class Tmux:
                 return screen
             assert time.monotonic() < deadline, f"waited for {what}; it shows\n{screen}"
             time.sleep(LOOK_S)
+
+
+def _unread(tty: str) -> int:
+    """In bytes, as the terminal counts them (tty_ioctl(4))."""
+    terminal = os.open(tty, os.O_RDWR | os.O_NOCTTY)
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
+    finally:
+        os.close(terminal)
+    return int(count)

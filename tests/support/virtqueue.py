@@ -212,7 +212,7 @@ class Driver:
     def reset(self) -> None:
         self.device.reset()
 
-    def wait(self, queue: int = 0, timeout_s: float = 5.0) -> tuple[Used, bytes]:
+    def wait(self, queue: int = 0, timeout_s: float = 60.0) -> tuple[Used, bytes]:
         """The next chain that comes back: told by an interrupt alone, so one that is missing fails the test."""
         ring, call = self.drivers[queue], self.calls[queue]
         end = time.monotonic() + timeout_s
@@ -235,7 +235,7 @@ class Driver:
         *,
         queue: int = 0,
         indirect: bool = False,
-        timeout_s: float = 5.0,
+        timeout_s: float = 60.0,
     ) -> tuple[Used, bytes]:
         """Offer a chain, kick, wait for it (or one before it) to come back."""
         self.drivers[queue].add(readable, writable, indirect=indirect)

@@ -59,7 +59,7 @@ class VsockGuest:
             reply(None)
             return
         ours, theirs = socket.socketpair()
-        ours.settimeout(5)
+        ours.settimeout(60)
         self.got.append(ours)
         self._sockets.append(ours)
         reply(theirs)
@@ -80,7 +80,7 @@ class VsockGuest:
         """A program of the host that wants a port of the guest."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sockets.append(made)
-        made.settimeout(5)
+        made.settimeout(60)
         made.connect(str(self.path))
         made.sendall(b"CONNECT %d\n" % port)
         return made
@@ -102,7 +102,7 @@ class VsockGuest:
         )._replace(**other)
         self.driver.request([header.pack(), data] if data else [header.pack()], queue=TX)
 
-    def hear(self, timeout_s: float = 5.0) -> Heard:
+    def hear(self, timeout_s: float = 60.0) -> Heard:
         """The next packet; its buffer is offered again."""
         ring = self.driver.drivers[RX]
         buffers = {head: pieces for head, (pieces, _) in ring.chains.items()}

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.claims import WORKER
 from vmtui.vmm.confine.enter import Walls, enter
 from vmtui.walls import calls
 
-UID = 0x7FFF_0001
+UID = 0x7FFF_0100 + WORKER  # of each worker one, since the kernel counts the processes of a user
 FILE_BYTES = 1 << 20
 
 
