@@ -93,6 +93,7 @@ SAMPLED = (
     "tests/integration/test_oci_crash.py",
     "tests/integration/test_qcow2_images.py",
     "tests/integration/test_sandbox.py",
+    "tests/integration/test_sandbox_life.py",
     "tests/tui/test_rights.py::test_no_key_of_any_view",
 )
 ONE_OF = 4

@@ -13,6 +13,9 @@ from tests.support import downloads
 from tests.support.containers import Yard, busybox_image
 from tests.support.machine import Machine, Site
 from tests.support.refusals import Place
+from tests.support.remains import remains_of
+from tests.support.sandboxes import QuietContext, Sandboxes
+from vmtui.core.backend import Context
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +63,16 @@ def site(warm_cache: Path) -> Iterator[Site]:
     """`vmtui` on a machine of its own."""
     with Machine() as machine, Site(machine, warm_cache) as site:
         yield site
+
+
+@pytest.fixture
+async def sandboxes(context: Context, tmp_path: Path) -> AsyncIterator[Sandboxes]:
+    made = Sandboxes(QuietContext(paths=context.paths, workspace=context.workspace), tmp_path)
+    try:
+        yield made
+    finally:
+        refs = [status.ref for status in await made.backend.scan()]
+        for ref in refs:
+            await made.backend.delete(ref, purge=True)
+        left = await remains_of(context, refs)
+        assert left == "", left
