@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -149,6 +150,9 @@ class Pty:
                 self.read(0.05)
             except Gone:
                 break
+        with contextlib.suppress(Gone):  # it may have written more before it ended
+            while self.read(0.0):
+                pass
         return self.process.wait(timeout_s)
 
     def _answer(self) -> None:

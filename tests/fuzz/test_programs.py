@@ -151,7 +151,7 @@ def test_the_vmm_outlives_any_program(number: int) -> None:
             os.chown(disk, 0x7FFF_1000, 0x7FFF_1000)
             caller = started.connect()
             began = time.monotonic()
-            started.await_log("\ndone\n", 30 + operations / PER_S)
+            started.await_log("\ndone\n", 120 + operations / PER_S)
             took_s = time.monotonic() - began
             info, metrics = caller.call("info"), caller.call("metrics")
             print(f"{operations} operations in {took_s:.1f} s, {metrics['exits_total']} exits: {metrics['exits']}")

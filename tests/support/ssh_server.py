@@ -123,14 +123,15 @@ class Console:
         return ["serve", "--listen", f"127.0.0.1:{self.port}", *more]
 
     def start(self, *words: str) -> None:
-        """Returns when it listens."""
+        """Returns when it listens, and has said all that it says of that."""
         with self.log.open("ab") as log:
             begin = log.tell()
             argv = self.cli.argv(*self.words(*words))
             self._process = subprocess.Popen(
                 argv, env=self.environment, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self.until(lambda: f":{self.port}" in self.said(begin), "it to listen")
+        last = re.compile(r"\banother link: .*\n" if "--web" in words else r"\bconnect with: .*\n")
+        self.until(lambda: last.search(self.said(begin)), "it to listen")
         private = self.paths.state / "ssh" / "host_ed25519"
         done = subprocess.run(["ssh-keygen", "-y", "-f", str(private)], capture_output=True, check=True, text=True)
         self.door.host_key.write_text(done.stdout)

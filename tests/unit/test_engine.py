@@ -211,7 +211,7 @@ def test_the_restart_delay_doubles_up_to_a_minute() -> None:
 
 
 async def test_readiness_by_log_is_remembered_for_the_instance(workspace: Workspace) -> None:
-    ready = Ready(log="^serving", timeout=Duration(5), interval=Duration(0.02))
+    ready = Ready(log="^serving", timeout=Duration(60), interval=Duration(0.02))
     options = {"container/web": FakeOptions(log=("hello",), ready_line="serving now", ready_after=Duration(0.2))}
     await up(workspace, {"container/web": ContainerSpec(backend="fake", image="x", ready=ready)}, options)
     (status,) = await workspace.wait_ready([WEB], timeout=None, emit=quiet)

@@ -134,11 +134,13 @@ async def test_it_ends_when_its_time_has_come(context: Context) -> None:
 
 
 async def test_watchers_are_told_of_an_end_that_nobody_caused(context: Context) -> None:
-    backend = FakeSandboxBackend(context)
-    await backend.create(job(FakeOptions(exit_after=Duration(0.3))), silent)
-    await backend.start(JOB, Attachments(), silent)
+    time = Time()
+    backend = await started(context, FakeOptions(exit_after=Duration(0.3)), time)
     async with asyncio.timeout(60), aclosing(backend.watch()) as changes:  # type: ignore[type-var]
-        assert await anext(changes) == JOB
+        told = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)  # it has begun: only ends after that are told
+        time.at += 0.4
+        assert await told == JOB
     assert (await backend.inspect(JOB)).phase is Phase.EXITED
 
 

@@ -70,7 +70,8 @@ def test_an_old_database_is_upgraded_without_loss(old: Path) -> None:
     fresh.close()
 
 
-def test_several_that_open_an_old_database_at_once_upgrade_it_once(old: Path) -> None:
+def test_several_that_open_an_old_database_at_once_upgrade_it_once(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmtui.engine.store.BUSY_S", 120.0)
     failed: list[Exception] = []
 
     def use() -> None:

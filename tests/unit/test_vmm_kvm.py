@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import struct
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ def test_what_it_has(host: Host) -> None:
 
 
 def test_what_it_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()  # what is garbage already may hold some
     before = open_fds()
     monkeypatch.setattr(systems, "NEEDED", (*NEEDED, (0xFFFF, "wings")))
     with pytest.raises(OSError, match="this KVM lacks wings") as caught:
@@ -70,6 +72,7 @@ def test_what_it_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("path", "said"), [("/dev/none", "No such file"), ("/dev/null", "the version of KVM: Inappropriate ioctl")]
 )
 def test_what_is_no_kvm(monkeypatch: pytest.MonkeyPatch, path: str, said: str) -> None:
+    gc.collect()  # what is garbage already may hold some
     before = open_fds()
     monkeypatch.setattr(systems, "DEVICE", path)
     with pytest.raises(OSError, match=said):
@@ -92,6 +95,7 @@ def test_cpuid_goes_there_and_back(host: Host) -> None:
 
 
 def test_a_vm_that_cannot_be_completed_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()  # what is garbage already may hold some
     before = open_fds()
     monkeypatch.setattr(kvm, "KVM_CREATE_IRQCHIP", kvm.KVM_RUN)
     with pytest.raises(OSError, match="KVM_CREATE_IRQCHIP"):

@@ -25,6 +25,8 @@ from vmtui.vmm.loop import Loop
 
 FEATURES = m.PROTOCOL_FEATURES | 1 << 32 | 1 << 9 | 1 << 11 | 1 << 12  # VERSION_1, FLUSH, CONFIG_WCE, MQ
 ALL = m.F_MQ | m.F_REPLY_ACK | m.F_BACKEND_REQ | m.F_CONFIG
+PATIENCE_S = 60.0
+SILENCE_S = 0.2  # how long is waited for what never comes
 DISK = struct.pack("<Q", 2048).ljust(34, b"\0") + struct.pack("<H", 2) + bytes(24)
 
 Answer = Callable[[bytes], bytes | None]
@@ -91,10 +93,13 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "REPLY_S", 0.2)
-    monkeypatch.setattr(connection, "FIRST_REPLY_S", 0.2)
-    monkeypatch.setattr(device, "STOP_S", 0.1)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine what comes may take its time. Where nothing does, tests shorten it."""
+    monkeypatch.setattr(connection, "REPLY_S", PATIENCE_S)
+    monkeypatch.setattr(connection, "FIRST_REPLY_S", PATIENCE_S)
+    monkeypatch.setattr(device, "STOP_S", PATIENCE_S)
+    for ask in (connection.Connection.ask, connection.Connection.ask_u64):  # they have REPLY_S as it was
+        monkeypatch.setattr(ask, "__kwdefaults__", {"timeout_s": PATIENCE_S})
 
 
 class Disk:
@@ -109,7 +114,7 @@ class Disk:
 
 
 def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(2e-3)
@@ -155,7 +160,11 @@ def test_what_is_said_in_what_order(loop: Loop) -> None:
         (m.SET_BACKEND_REQ_FD, m.message(m.SET_BACKEND_REQ_FD, b"\1" * 8, flags=m.REPLY), "refuses message 21"),
     ],
 )
-def test_a_back_end_that_is_none(loop: Loop, request_number: int, answer: bytes, why: str) -> None:
+def test_a_back_end_that_is_none(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, request_number: int, answer: bytes, why: str
+) -> None:
+    if why == "does not answer":
+        monkeypatch.setattr(connection, "FIRST_REPLY_S", SILENCE_S)
     back_end = BackEnd()
     back_end.answers[request_number] = lambda _: answer
     with pytest.raises(OSError, match=why):
@@ -168,7 +177,8 @@ def test_one_without_a_configuration(loop: Loop) -> None:
         Disk(loop, BackEnd(protocol=m.F_MQ))
 
 
-def test_one_that_falls_silent_when_a_driver_comes(loop: Loop) -> None:
+def test_one_that_falls_silent_when_a_driver_comes(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "STOP_S", SILENCE_S)
     back_end = BackEnd()
     back_end.answers[m.SET_MEM_TABLE] = lambda _: None
     disk = Disk(loop, back_end)
@@ -180,12 +190,14 @@ def test_one_that_falls_silent_when_a_driver_comes(loop: Loop) -> None:
     disk.close()
 
 
-def test_one_that_falls_silent_for_good_is_waited_for_no_longer(loop: Loop) -> None:
+def test_one_that_falls_silent_for_good_is_waited_for_no_longer(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     back_end = BackEnd()
     back_end.answers[m.SET_MEM_TABLE] = lambda _: None
     disk = Disk(loop, back_end)
-    disk.driver.start()
-    eventually(lambda: disk.lost == ["the back-end does not answer"])
+    with monkeypatch.context() as silent:
+        silent.setattr(connection, "REPLY_S", SILENCE_S)
+        disk.driver.start()
+        eventually(lambda: disk.lost == ["the back-end does not answer"])
     assert disk.driver.failures == []  # it never began: another can take over
     other = BackEnd()
     disk.device.reconnected(other.ours)
@@ -193,7 +205,8 @@ def test_one_that_falls_silent_for_good_is_waited_for_no_longer(loop: Loop) -> N
     disk.close()
 
 
-def test_one_that_does_not_finish_what_it_took(loop: Loop) -> None:
+def test_one_that_does_not_finish_what_it_took(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "STOP_S", SILENCE_S)
     back_end = BackEnd()
     back_end.answers[m.GET_VRING_BASE] = lambda _: m.message(m.GET_VRING_BASE, m.VRING_STATE.pack(0, 3), flags=m.REPLY)
     disk = Disk(loop, back_end)
@@ -223,7 +236,7 @@ def test_a_configuration_that_changes(loop: Loop) -> None:
     said = m.message(m.BACKEND_CONFIG_CHANGE, flags=m.NEED_REPLY)
     for part in (said[:5], said[5:]):
         back_end.channel.send(part)
-    back_end.channel.settimeout(3)
+    back_end.channel.settimeout(PATIENCE_S)
     assert back_end.channel.recv(64) == m.message(m.BACKEND_CONFIG_CHANGE, bytes(8), flags=m.REPLY)
     eventually(lambda: disk.driver.config_changes)
     assert disk.device.capacity_bytes == 2 << 20
@@ -262,7 +275,7 @@ def test_it_cannot_fill_us_with_descriptors(loop: Loop) -> None:
         socket.send_fds(back_end.channel, [m.message(m.BACKEND_CONFIG_CHANGE)], [0, 1, 2])
     loop.do(lambda: None, 1.0)
     time.sleep(0.05)  # it has read some by now, and the rest of them soon
-    eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
     disk.close()
 
 

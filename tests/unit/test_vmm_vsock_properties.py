@@ -135,7 +135,10 @@ class Streams(RuleBasedStateMachine):
     @rule(number=st.integers(0, 20), op=st.integers(0, 9), room=numbers, taken=numbers, flags=numbers)
     def odd(self, number: int, op: int, room: int, taken: int, flags: int) -> None:
         if op != RW:  # which would break the pattern, not the device
-            self.put(self.header(op, self.ports(number), 0, flags, room)._replace(forwarded=taken))
+            ports = self.ports(number)
+            self.put(self.header(op, ports, 0, flags, room)._replace(forwarded=taken))
+            if op == REQUEST and ports in self.sent:  # a stream that is new, or none any more
+                self.sent[ports] = 0
 
     @rule(fields=st.tuples(*[numbers] * 10))
     def junk(self, fields: tuple[int, ...]) -> None:
@@ -220,3 +223,16 @@ TestStreams = Streams.TestCase
 TestStreams.settings = settings(
     max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_ports_that_are_asked_for_once_more_have_a_stream_that_begins_anew() -> None:
+    streams = Streams()
+    streams.ask_host(0, 2000)
+    streams.say(0, 5)
+    streams.shut(0, 3)
+    streams.odd(0, REQUEST, ROOM, 0, 0)
+    assert len(streams.streams) == 2
+    streams.say(0, 5)
+    streams.host_hears(1)
+    assert streams.streams[1].received == 5
+    streams.teardown()

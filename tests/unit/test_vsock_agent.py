@@ -43,7 +43,7 @@ async def guest(folder: Path, answer: Answer) -> AsyncIterator[list[int]]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vsock_agent, "READY_S", 0.4)
+    monkeypatch.setattr(vsock_agent, "READY_S", 2.0)
     monkeypatch.setattr(vsock_agent, "LINE_S", 0.15)
 
 
@@ -72,7 +72,7 @@ async def test_a_guest_that_is_not_ready_is_asked_again(tmp_path: Path) -> None:
         with pytest.raises(OperationFailed, match="does not answer"):
             await session(tmp_path)
     assert set(asked) == {EXEC_PORT}
-    assert 2 <= len(asked) <= 10
+    assert len(asked) >= 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,9 @@ async def test_a_guest_that_says_nothing_is_left(tmp_path: Path) -> None:
             await session(tmp_path)
 
 
-async def test_a_session_has_three_streams_in_this_order(tmp_path: Path) -> None:
+async def test_a_session_has_three_streams_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vsock_agent, "READY_S", 60.0)
+    monkeypatch.setattr(vsock_agent, "LINE_S", 60.0)
     streams: list[asyncio.StreamWriter] = []
     nonce: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 

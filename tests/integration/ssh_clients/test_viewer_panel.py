@@ -29,6 +29,7 @@ ONE = '[container.web]\nbackend = "fake"\nimage = "docker://web"\n'
 ARGUMENTS = ("", "web sh -c id")
 ROWS, COLUMNS = 12, 80  # it draws much
 LOOKS, LOOK_S = 2, 0.004  # so often, and each so much later, nobody on the way of a key must have anything to do
+long = pytest.mark.timeout(900)  # hundreds of keys, each until nobody has anything to do
 
 
 class Panel:
@@ -82,12 +83,14 @@ def panel(house: House, openssh: Client) -> Iterator[Panel]:
     made.close()
 
 
+@long
 @pytest.mark.usefixtures("unchanged")
 def test_every_key_of_the_list(panel: Panel) -> None:
     for key in CONTROLS + TYPED + FUNCTIONS + ALTS:
         panel.agree_to(key)
 
 
+@long
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("view", [VIEWS[at : at + 1] for at in range(len(VIEWS))])
 def test_every_letter_of_the_other_views(panel: Panel, view: bytes) -> None:
@@ -95,6 +98,7 @@ def test_every_letter_of_the_other_views(panel: Panel, view: bytes) -> None:
         panel.agree_to(view + key)
 
 
+@long
 @pytest.mark.usefixtures("unchanged")
 def test_every_command(panel: Panel) -> None:
     for name in (*COMMANDS, *ALIASES):
@@ -107,7 +111,9 @@ def test_the_same_keys_change_something_for_others(house: House, openssh: Client
     try:
         for key, state in ((b"x", b"stopped"), (b"r", b"running")):
             others.agree_to(key)
-            assert state in openssh.run(house.vera, "ls", "web").stdout
+            house.console.until(
+                lambda state=state: state in openssh.run(house.vera, "ls", "web").stdout, f"it to be {state!r}"
+            )
     finally:
         others.close()
 

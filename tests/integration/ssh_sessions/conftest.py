@@ -12,7 +12,7 @@ from vmtui.ssh.session import Limits
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_house() -> AsyncIterator[House]:
-    async with open_house(Limits(take_back_s=20.0)) as house:
+    async with open_house(Limits(take_back_s=20.0, hang_up_s=20.0)) as house:  # a busy machine keeps these
         yield house
 
 

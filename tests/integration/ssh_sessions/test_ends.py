@@ -122,14 +122,14 @@ async def test_a_verb_without_a_terminal_is_not_ended_for_want_of_keys(house: Ho
 
 
 async def test_a_terminal_without_a_key_is_warned_and_then_ended(house: House) -> None:
-    client, session = await house.begin("events", "-f", role=role("hasty", "*", idle_s=1.5), size=(24, 80))
+    client, session = await house.begin("events", "-f", role=role("hasty", "*", idle_s=8), size=(24, 80))
     await client.sees("this session ends in")
     assert await over(session) in (129, 143)
     assert b"vmtui: no key came for too long" in client.err
 
 
 async def test_the_panel_shows_the_warning_itself_and_a_key_withdraws_it(house: House) -> None:
-    client, session = await house.panel(role=role("hasty", "*", idle_s=8))
+    client, session = await house.panel(role=role("hasty", "*", idle_s=20))
     await client.sees("a key goes on")
     session.feed(b"?")
     await client.sees("Help")

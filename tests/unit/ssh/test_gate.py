@@ -18,6 +18,7 @@ from vmtui.ssh.gate import Gate, Login, Verdict
 
 MINE, OTHER, AUTHORITY = map(fixed_key, range(3))
 NOW = time.time()
+TEN_YEARS_S = 10 * 365 * 86400
 
 
 def text(key: asyncssh.SSHKey) -> str:
@@ -93,7 +94,7 @@ def test_the_principals_of_the_line_count_more_than_the_login() -> None:
     ("words", "why"),
     [
         ({"valid_before": NOW - 60, "valid_after": NOW - 120}, "expired"),
-        ({"valid_after": NOW + 3600, "valid_before": NOW + 7200}, "not yet valid"),
+        ({"valid_after": NOW + TEN_YEARS_S, "valid_before": NOW + 2 * TEN_YEARS_S}, "not yet valid"),
         ({"source_address": ["10.0.0.0/8"]}, "not valid from 192.0.2.7"),
         ({"principals": ["a b"]}, "is no name"),
         ({"by": OTHER}, "of the certificate is not known"),

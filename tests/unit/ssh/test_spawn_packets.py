@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 
@@ -43,6 +44,13 @@ def test_what_is_asked_arrives_with_its_descriptors(argv: list[str], environment
         spawn.close_all(asked[1])
 
 
+@pytest.fixture(scope="module")
+def _collected() -> None:
+    """What is garbage already may hold descriptors. Once: it takes too long for each example."""
+    gc.collect()
+
+
+@pytest.mark.usefixtures("_collected")
 @given(st.binary(min_size=1, max_size=300))
 def test_any_packet_is_refused_without_losing_a_descriptor(packet: bytes) -> None:
     ours, theirs = pair()
