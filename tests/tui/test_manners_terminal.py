@@ -90,3 +90,37 @@ def test_a_defect_is_told_in_a_line(tmp_path: Path) -> None:
         assert "error: ValueError: a defect" in said
         assert "VMTUI_DEBUG=1" in said
         assert "Traceback" not in said
+
+
+SLOW_TO_LOOK = """
+import sys, time
+from pathlib import Path
+from textual.drivers.linux_driver import LinuxDriver
+from vmtui import cli
+look, depth, most = LinuxDriver._get_terminal_size, 0, 0
+def slow(self):
+    global depth, most
+    depth += 1
+    most = max(most, depth)
+    Path("most").write_text(str(most))
+    time.sleep(0.05)
+    depth -= 1
+    return look(self)
+LinuxDriver._get_terminal_size = slow
+sys.argv = ["vmtui", "--demo", "20"]
+cli.main()
+"""
+
+
+def test_a_window_that_is_dragged_is_looked_at_once_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    with Pty([sys.executable, "-c", SLOW_TO_LOOK], environment=environment, folder=tmp_path) as opened:
+        opened.shows("running")
+        for columns in range(60, 120):
+            opened.resize(30, columns)
+            opened.read(0.01)
+        start = len(opened.raw)
+        opened.send(b"?")
+        opened.shows("on this screen", since=start)
+    assert (tmp_path / "most").read_text() == "1"

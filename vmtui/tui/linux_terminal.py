@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import contextlib
 import signal
@@ -69,8 +70,27 @@ class TerminalDriver(linux_driver.LinuxDriver):
     def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)
         self._file = Output(cast("IO[str]", self._file), self.gone)  # type: ignore[assignment]
+        self._resized: asyncio.Handle | None = None
         if not self.can_suspend:  # who would tell it to go on?
             signal.signal(signal.SIGTSTP, lambda *_: None)
+
+    def start_application_mode(self) -> None:
+        """As Textual's, but a change of size is looked at by the loop, once for all that have come by then.
+
+        Textual looks in the handler itself, which the next signal interrupts: of a burst each goes one deeper.
+        """
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        look = signal.getsignal(signal.SIGWINCH)
+        assert callable(look)
+
+        def resized() -> None:
+            self._resized = None
+            look(signal.SIGWINCH, None)
+
+        def told() -> None:
+            self._resized = self._resized or self._loop.call_soon(resized)
+
+        self._loop.add_signal_handler(signal.SIGWINCH, told)
 
     @property
     def panel(self) -> OnTerminal:
