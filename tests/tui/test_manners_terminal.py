@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_it_ends_with_its_terminal(panel: Pty) -> None:
 def test_it_stops_and_goes_on_as_a_job_of_the_shell(panel: Pty) -> None:
     start = len(panel.raw)
     panel.process.send_signal(signal.SIGTSTP)
+    deadline = time.monotonic() + 120
     while os.waitid(os.P_PID, panel.process.pid, os.WSTOPPED | os.WNOHANG) is None:
+        assert time.monotonic() < deadline, "it does not stop"
         panel.read(0.05)  # it has to say all that it is saying before it can stop
     panel.until(lambda raw: LEFT[0] in raw, since=start)
     start = len(panel.raw)
@@ -97,15 +100,16 @@ import sys, time
 from pathlib import Path
 from textual.drivers.linux_driver import LinuxDriver
 from vmtui import cli
-look, depth, most = LinuxDriver._get_terminal_size, 0, 0
+look, looks, depth, most = LinuxDriver._get_terminal_size, 0, 0, 0
 def slow(self):
-    global depth, most
-    depth += 1
+    global looks, depth, most
+    looks, depth = looks + 1, depth + 1
     most = max(most, depth)
-    Path("most").write_text(str(most))
+    size = look(self)
     time.sleep(0.05)
     depth -= 1
-    return look(self)
+    Path("looked").write_text(f"{size[0]} {most} {looks}")
+    return size
 LinuxDriver._get_terminal_size = slow
 sys.argv = ["vmtui", "--demo", "20"]
 cli.main()
@@ -120,7 +124,35 @@ def test_a_window_that_is_dragged_is_looked_at_once_at_a_time(tmp_path: Path) ->
         for columns in range(60, 120):
             opened.resize(30, columns)
             opened.read(0.01)
-        start = len(opened.raw)
-        opened.send(b"?")
-        opened.shows("on this screen", since=start)
-    assert (tmp_path / "most").read_text() == "1"
+        deadline = time.monotonic() + 60
+        while not (looked := (tmp_path / "looked").read_text()).startswith("119 "):
+            assert time.monotonic() < deadline, looked
+            opened.read(0.05)
+    _, most, looks = map(int, looked.split())
+    assert most == 1
+    assert looks < 60
+
+
+def test_a_job_that_was_in_the_background_still_follows_its_window(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "PS1": "here> "}
+    with Pty(["bash", "--norc", "--noediting", "-i"], environment=environment, folder=tmp_path) as shell:
+        shell.shows("here> ")
+        shell.send(f"{sys.executable} -m vmtui --demo 20\r".encode())
+        shell.shows("running")
+        start = len(shell.raw)
+        os.killpg(os.tcgetpgrp(shell._master), signal.SIGTSTP)
+        shell.shows("Stopped", since=start)
+        shell.send(b"bg\r")
+        shell.shows("demo 20 &", since=start)
+        start = len(shell.raw)
+        shell.send(b"fg\r")
+        shell.shows("Help", since=start)
+        for columns in (90, 110):
+            start = len(shell.raw)
+            shell.resize(30, columns)
+            shell.shows("Resources", since=start)
+        shell.send(b"q")
+        shell.shows("here> ", since=start)
+        shell.send(b"exit\r")
+        assert shell.end() == 0

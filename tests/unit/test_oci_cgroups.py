@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from vmtui.core.errors import OperationFailed
+from vmtui.runtime import cgroups
 from vmtui.runtime.cgroups import Cgroup, Hierarchy, hierarchies, mode
 
 HYBRID = """\
@@ -92,6 +96,15 @@ def test_what_is_not_counted_is_unknown(tmp_path: Path) -> None:
     sample = Cgroup("vmtui-x", (Hierarchy(tmp_path, 2, frozenset()),)).sample()
     counted = (sample.cpu_s, sample.memory_bytes, sample.processes, sample.block_read_bytes)
     assert counted == (None, None, None, None)
+
+
+async def test_what_does_not_freeze_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Cgroup("vmtui-x", (tree(tmp_path / "freezer", 1, "freezer", {"freezer.state": "THAWED\n"}),))
+    monkeypatch.setattr(cgroups, "GONE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(Cgroup, "_settled", staticmethod(lambda *_: False))
+    with pytest.raises(OperationFailed, match="did not freeze"):
+        await group.freeze(True)
+    assert not group.frozen
 
 
 async def test_removal_is_of_every_tree_and_idempotent(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from vmtui.core.resource import Sample
 from vmtui.host import trace
 
 UNLIMITED = 1 << 62  # v1 says "no limit" with the largest multiple of a page (mm/page_counter.c)
-GONE_TIMEOUT_S = 10.0
+GONE_TIMEOUT_S = 30.0
+AFRESH_S = 0.5
 ESCAPE = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks, proc(5)
 
 
@@ -111,20 +112,29 @@ class Cgroup:
         return _text(directory / "cgroup.freeze") == "1"
 
     async def freeze(self, frozen: bool) -> None:
-        """Stop or continue all processes in it; returns when that is so. Raises OSError, OperationFailed."""
+        """Stop or continue all processes in it; returns when that is so. Raises OSError, OperationFailed: they run."""
         directory = self.directory("freezer")
         if directory is None:
             raise OperationFailed("the host has no freezer cgroup", hint="vmtui doctor")
         v1 = (directory / "freezer.state").exists()
         file = directory / ("freezer.state" if v1 else "cgroup.freeze")
-        word = ("FROZEN" if frozen else "THAWED") if v1 else str(int(frozen))
-        with trace.write(file, word):
-            file.write_text(word)
-        deadline = time.monotonic() + GONE_TIMEOUT_S
+        thaw, freeze = ("THAWED", "FROZEN") if v1 else ("0", "1")
+        with trace.write(file, freeze if frozen else thaw):
+            file.write_text(freeze if frozen else thaw)
+        now = time.monotonic()
+        deadline, afresh = now + GONE_TIMEOUT_S, now + AFRESH_S
         while not self._settled(directory, frozen, v1):
-            if time.monotonic() > deadline:
-                raise OperationFailed(f"cgroup {self.name} did not {'freeze' if frozen else 'thaw'}")
             await asyncio.sleep(0.005)
+            now = time.monotonic()
+            if now > deadline:
+                file.write_text(thaw)
+                raise OperationFailed(f"cgroup {self.name} did not {'freeze' if frozen else 'thaw'}")
+            if v1 and frozen:  # it may wait for ever for a process that was just being made, unless asked again
+                if now > afresh:
+                    file.write_text(thaw)
+                    await asyncio.sleep(0.01)
+                    afresh = now + AFRESH_S
+                file.write_text(freeze)
 
     @staticmethod
     def _settled(directory: Path, frozen: bool, v1: bool) -> bool:

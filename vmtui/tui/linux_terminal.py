@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from textual.app import App
 from textual.drivers import linux_driver
+from textual.events import Resize
+from textual.geometry import Size
 
 if TYPE_CHECKING:
     from vmtui.tui.driver import OnTerminal
@@ -70,7 +72,7 @@ class TerminalDriver(linux_driver.LinuxDriver):
     def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)
         self._file = Output(cast("IO[str]", self._file), self.gone)  # type: ignore[assignment]
-        self._resized: asyncio.Handle | None = None
+        self._looking: asyncio.Handle | None = None
         if not self.can_suspend:  # who would tell it to go on?
             signal.signal(signal.SIGTSTP, lambda *_: None)
 
@@ -80,17 +82,16 @@ class TerminalDriver(linux_driver.LinuxDriver):
         Textual looks in the handler itself, which the next signal interrupts: of a burst each goes one deeper.
         """
         super().start_application_mode()  # type: ignore[no-untyped-call]
-        look = signal.getsignal(signal.SIGWINCH)
-        assert callable(look)
+        self._loop.add_signal_handler(signal.SIGWINCH, self._size_changed)
 
-        def resized() -> None:
-            self._resized = None
-            look(signal.SIGWINCH, None)
+    def _size_changed(self) -> None:
+        self._looking = self._looking or self._loop.call_soon(self._look)
 
-        def told() -> None:
-            self._resized = self._resized or self._loop.call_soon(resized)
-
-        self._loop.add_signal_handler(signal.SIGWINCH, told)
+    def _look(self) -> None:
+        self._looking = None
+        if not self._in_band_window_resize:
+            size = Size(*self._get_terminal_size())
+            self._app.post_message(Resize(size, size))
 
     @property
     def panel(self) -> OnTerminal:
