@@ -151,7 +151,7 @@ class Pty:
             except Gone:
                 break
         with contextlib.suppress(Gone):  # it may have written more before it ended
-            while self.read(0.0):
+            while time.perf_counter() < deadline and self.read(0.0):
                 pass
         return self.process.wait(timeout_s)
 

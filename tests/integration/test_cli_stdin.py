@@ -151,7 +151,9 @@ def test_a_signal_ends_the_reading(cli: Cli, number: signal.Signals) -> None:
         assert process.stdout is not None
         process.stdin.write(DEV)
         assert b'"version"' in process.stdout.readline()
+        deadline = time.monotonic() + 120
         while _unread(process.stdin):  # that it reads shows nowhere else
+            assert time.monotonic() < deadline, "it does not read"
             time.sleep(0.01)
         process.send_signal(number)
         process.stdin.close()  # as a lost link ends it: what came so far would be a profile

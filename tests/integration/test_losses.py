@@ -221,6 +221,7 @@ def test_who_waits_to_start_it_again_does_not_outlive_it(clean: Site) -> None:
     deadline = time.monotonic() + 180
     while (events := clean.ok("events")).count("restart done") < 4:
         assert time.monotonic() < deadline, events
+    deadline = time.monotonic() + 120
     while (ended := clean.run("down", "dev", "--purge", "--yes")).returncode == 75:  # it is just being started again
         assert time.monotonic() < deadline, ended.stderr
     assert ended.returncode == 0, ended.stderr

@@ -356,11 +356,17 @@ async def test_a_tap_gives_an_address_and_comes_back(backend: QemuBackend, bridg
     assert (await inside(backend, REF, f"(({bulk}) >/dev/null 2>&1 &)"))[0] == 0
 
     def receive() -> int:
-        for _ in range(600):
-            with suppress(OSError), socket.create_connection((f"{subnet}.9", 5000), 60) as stream:
-                return sum(len(chunk) for chunk in iter(lambda: stream.recv(1 << 16), b""))
-            time.sleep(0.1)
-        return 0
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                stream = socket.create_connection((f"{subnet}.9", 5000), 5)
+                break
+            except OSError:  # it does not listen yet
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        with stream:
+            stream.settimeout(WAIT_S)
+            return sum(len(chunk) for chunk in iter(lambda: stream.recv(1 << 16), b""))
 
     assert await asyncio.to_thread(receive) == 2000000
     await backend.reconnect(REF, (port,))  # again: nothing to do

@@ -20,6 +20,8 @@ from vmtui.core.lifecycle import Phase
 from vmtui.core.units import Duration, ReadOnlyMount, Size
 
 ROOT = os.geteuid() == 0
+pytestmark = pytest.mark.real
+
 # WASI preview 1: rights and open flags
 FD_READ, FD_WRITE = 1 << 1, 1 << 6
 CREATE = 1

@@ -32,6 +32,8 @@ from vmtui.host.paths import data_dir
 from vmtui.host.process import ProcessId, run
 from vmtui.host.process import running as processes
 
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
 ROOT = os.geteuid() == 0
 
 
@@ -191,10 +193,11 @@ async def settled(sandboxes: Sandboxes, ref: Ref) -> Status:
     while True:
         status = await sandboxes.backend.inspect(ref)
         pids = {process.pid for process in processes(program, variables)}
-        if status.pid is not None:
-            pids -= {status.pid, int(status_of(status.pid)["PPid"])}
-        if not pids:
-            return status
+        with contextlib.suppress(OSError):  # it has just ended
+            if status.pid is not None:
+                pids -= {status.pid, int(status_of(status.pid)["PPid"])}
+            if not pids:
+                return status
         assert time.monotonic() < deadline, f"processes {pids} go on, and it is {status.phase}"
         await asyncio.sleep(0.02)
 
@@ -215,7 +218,7 @@ async def test_a_start_whose_front_end_is_killed_anywhere(sandboxes: Sandboxes) 
         await sandboxes.backend.delete(desired.ref, purge=True)
         left = await remains_of(sandboxes.context, [desired.ref])
         assert left == "", f"killed after {after_s:.3f} s:\n{left}"
-        after_s += max(0.008, after_s / 8)  # on a busy machine a start may take seconds
+        after_s += max(0.008, after_s / 4)  # on a busy machine a start may take seconds
         assert not killed or time.monotonic() < deadline, "a start does not come to its end"
     assert set(phases) == {Phase.STOPPED, Phase.RUNNING}
     assert phases[0] is Phase.STOPPED

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -353,8 +354,9 @@ async def test_what_a_session_does_not_take_is_not_read(it: Console, monkeypatch
             await socket.send_json(["stdin", "a" * 8000])
 
     pasting = asyncio.create_task(paste())
-    got = -1
+    got, deadline = -1, time.monotonic() + 120
     while got < 1 or got != len(session.pieces):
+        assert time.monotonic() < deadline, got
         got = len(session.pieces)
         await asyncio.sleep(0.5)
     assert got == 1

@@ -1,4 +1,4 @@
-"""What is left of what a test made, looked at until nothing is: processes that were told to end take their time."""
+"""What is left of what a test made, once the processes that were told to end have taken their time for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LIMIT_S = 60.0
 
 
 async def remains(look: Callable[[], object]) -> str:
-    """What `look` still shows after a minute, as text; "" as soon as it shows nothing."""
+    """What `look` shows, as text, once no process is in it; after a minute with them."""
     deadline = time.monotonic() + LIMIT_S
-    while (seen := str(look())) and time.monotonic() < deadline:  # noqa: ASYNC110 - processes
+    while "processes: " in (seen := str(look())) and time.monotonic() < deadline:  # noqa: ASYNC110 - processes
         await asyncio.sleep(0.05)
     return seen
 

@@ -172,7 +172,7 @@ async def test_ten_thousand_members_stay_usable(workspace: Workspace) -> None:
         await until(pilot, lambda: len(screen.view.lines) > 10_000)
         for key in "GkkkgjjG":
             await pilot.press(key)
-        assert cpu_s() - began < 20  # 1 to 1.5 s on a quiet machine
+        assert cpu_s() - began < 8  # 1 to 1.5 s on a quiet machine
         assert "c09999" in shown(app)
         await pilot.press("z")
         await until(pilot, lambda: len(screen.view.lines) < 100)

@@ -209,7 +209,7 @@ async def test_a_share_of_all_changes_each_second(paths: Paths, monkeypatch: pyt
         await asyncio.wait_for(watcher, 60)
         passed = time.monotonic() - began
         assert passed > 0.7, "they are about four portions, of which the first comes at once"
-        assert portions <= 10  # a busy machine makes them come later, not smaller
+        assert 3 <= portions <= 10  # a busy machine makes them come later, not smaller
 
 
 async def test_ten_thousand_come_without_a_long_pause(paths: Paths) -> None:

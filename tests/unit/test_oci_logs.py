@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import aclosing
 from pathlib import Path
 
@@ -64,18 +65,31 @@ def test_the_tail_goes_on_in_the_older_file(tmp_path: Path, old: int, new: int, 
     for path, part in zip(files, (texts[:old], texts[old:]), strict=True):
         path.write_bytes(b"".join(entry(text) for text in part))
     expected = texts if count is None else texts[len(texts) - min(count, len(texts)) :]
-    assert [line.text for line in last_lines(files, count)] == expected
+    assert [line.text for line in last_lines(files[1], files[0], count)] == expected
+
+
+def test_what_was_rotated_while_it_was_opened_is_told_once(tmp_path: Path) -> None:
+    log, older = tmp_path / "log", tmp_path / "log.1"
+    log.write_bytes(entry("one") + entry("two"))
+    os.link(log, older)
+    assert [line.text for line in last_lines(log, older, None)] == ["one", "two"]
+
+
+def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(entry("one") + entry("two")[:-3])
+    assert [line.text for line in last_lines(log, tmp_path / "log.1", None)] == ["one"]
 
 
 async def test_nothing_is_lost_between_the_last_lines_and_the_next_ones(context: Context) -> None:
     places = Places(context, Ref("t", Kind.CONTAINER, "web"), ())
     places.resource.mkdir(parents=True)
     places.old_log.write_bytes(entry("zero"))
-    places.log.write_bytes(entry("one") + entry("two"))
+    places.log.write_bytes(entry("one") + entry("two") + entry("three")[:9])
     async with aclosing(read(places, tail=3, follow=True)) as lines:  # type: ignore[type-var]
         found = [(await anext(lines)).text]
         with places.log.open("ab") as file:
-            file.write(entry("three"))
+            file.write(entry("three")[9:])
         found += [(await anext(lines)).text for _ in range(2)]
         with places.log.open("ab") as file:
             file.write(entry("four"))
@@ -84,4 +98,4 @@ async def test_nothing_is_lost_between_the_last_lines_and_the_next_ones(context:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    assert last_lines((tmp_path / "log.1", tmp_path / "log"), None) == []
+    assert last_lines(tmp_path / "log", tmp_path / "log.1", None) == []

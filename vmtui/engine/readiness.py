@@ -19,7 +19,6 @@ from vmtui.engine.endpoints import reach
 from vmtui.engine.plan import finished
 
 SETTLE_S = 0.25  # what ends sooner, such as a program that does not understand its arguments, was never up
-SURE_S = 5.0  # up for that long it need not be watched: no start takes so long to be told
 PROBE_TIMEOUT_S = 2.0
 LOG_TAIL_LINES = 20
 MAX_HEAD_BYTES = 4096
@@ -75,7 +74,7 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
     ready = spec.ready
     interval = float(ready.interval) if ready else 0.1
     watcher: asyncio.Task[None] | None = None
-    began = time.time()
+    up: tuple[str, float] | None = None  # the instance that was seen up, and since when
     try:
         while True:
             status = await host.inspect(ref)
@@ -83,7 +82,11 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
                 return status
             if status.phase in (Phase.AVAILABLE, Phase.RUNNING):
                 if ready is None:
-                    if not ref.kind.runs or _up_s(status, began) >= SETTLE_S:
+                    run, now = instance(status), time.monotonic()
+                    if up is None or up[0] != run:
+                        up = (run, now)
+                    # When it says it was started tells nothing: its process is made before its program begins.
+                    if not ref.kind.runs or (seen and seen == run) or now - up[1] >= SETTLE_S:
                         return status
                 elif ready.log is not None:
                     if seen and seen == instance(status):
@@ -94,6 +97,8 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
                         return status
                 elif await _probes(host, ref, spec, ready, status):
                     return status
+            else:
+                up = None
             if watcher is not None:
                 await asyncio.wait({watcher}, timeout=interval)
             else:
@@ -102,15 +107,6 @@ async def _until_ready(host: Host, ref: Ref, spec: Spec, seen: str) -> Status:
         if watcher is not None:
             watcher.cancel()
             await asyncio.wait({watcher})
-
-
-def _up_s(status: Status, seen_since: float) -> float:
-    """For how long it has been up and seen. Its clock may have begun before its program did: only much is believed."""
-    now = time.time()
-    if status.started_at is None:
-        return now - seen_since
-    up = now - status.started_at
-    return up if up > SURE_S else min(up, now - seen_since)
 
 
 async def _ended(host: Host, ref: Ref, spec: Spec, status: Status) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Iterable
 
@@ -37,8 +38,8 @@ def rights(version: int) -> int:
 def restrict(allow: Iterable[tuple[str, int]] = ()) -> int:
     """From now on nothing is opened, made or executed but beneath these paths, with these rights; no TCP; no signal.
 
-    What is open stays usable. For this thread and those that it starts; needs no_new_privs. Returns the ABI, 0 if
-    there is none and nothing was done. Raises OSError.
+    A path that is not there is passed over. What is open stays usable. For this thread and those that it starts; needs
+    no_new_privs. Returns the ABI, 0 if there is none and nothing was done. Raises OSError.
     """
     version = abi()
     if version == 0:
@@ -63,10 +64,10 @@ def restrict(allow: Iterable[tuple[str, int]] = ()) -> int:
 def _add(ruleset: int, path: str, wanted: int) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:  # it has gone meanwhile, and nothing is allowed that was not
+    except FileNotFoundError:  # a rule only ever allows: without it all stays forbidden
         return
     try:
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
             wanted &= FILE_RIGHTS
         rule = struct.pack("=Qi", wanted, fd)  # struct landlock_path_beneath_attr is packed
         check(libc.syscall(SYS_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0), f"landlock_add_rule {path}")

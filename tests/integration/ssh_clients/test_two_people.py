@@ -20,7 +20,7 @@ about = "stops and deletes only together with another"
 allow = [{ verbs = ["view", "logs", "stop", "start", "delete", "change", "create", "approve"] }]
 approval = ["stop", "delete"]
 """
-AGREED_S = 300.0  # for all that happens until the second person has answered
+AGREED_S = 240.0  # for all that happens until the second person has answered
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ async def test_the_panel_shows_the_warning_itself_and_a_key_withdraws_it(house: 
     client, session = await house.panel(role=role("hasty", "*", idle_s=20))
     await client.sees("a key goes on")
     session.feed(b"?")
-    await client.sees("Help")
+    await client.sees("on this screen")
     assert b"this session ends in" not in client.err
 
 

@@ -106,7 +106,7 @@ async def test_a_key_that_stops_programs_does_not_stop_the_panel(house: House) -
     session.feed(b"\x1a")
     os.kill(house.pid(session), 20)  # SIGTSTP, as a shell or another program would send it
     session.feed(b"?")
-    await client.sees("Help")
+    await client.sees("on this screen")
     session.feed(b"\x1bq")
     session.hang_up()
     assert await over(session) in (0, 129)

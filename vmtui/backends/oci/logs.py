@@ -79,16 +79,11 @@ def _time(text: bytes) -> float | None:
         return None
 
 
-def last_lines(paths: tuple[Path, ...], count: int | None) -> list[LogLine]:
-    """The last `count` lines (None: all) of files that continue one another, oldest first."""
-    lines: list[LogLine] = []
-    for path in reversed(paths):
-        wanted = None if count is None else count - len(lines)
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            lines = _last(file, os.fstat(file.fileno()).st_size, wanted) + lines
-        if count is not None and len(lines) >= count:
-            break
-    return lines if count is None else lines[len(lines) - min(count, len(lines)) :]
+def last_lines(log: Path, older: Path, count: int | None) -> list[LogLine]:
+    """The last `count` lines (None: all) of a log and of the file that it continues."""
+    file = _open(log)
+    with file or contextlib.nullcontext():
+        return _until(file, _end(file), older, count)
 
 
 def _last(file: BinaryIO, size: int, count: int | None) -> list[LogLine]:
@@ -112,7 +107,7 @@ async def read(places: Places, *, tail: int | None, follow: bool) -> AsyncIterat
         if watch is not None:
             watch.add(places.resource, writes=True)  # before the first read, so that nothing falls between
         file = _open(places.log)
-        end = 0 if file is None else os.fstat(file.fileno()).st_size
+        end = _end(file)
         for line in _until(file, end, places.old_log, tail):
             yield line
         if watch is None:
@@ -128,6 +123,16 @@ async def read(places: Places, *, tail: int | None, follow: bool) -> AsyncIterat
             file.close()
         if watch is not None:
             watch.close()
+
+
+def _end(file: BinaryIO | None) -> int:
+    """Where its last whole line ends, in bytes; 0 without a file."""
+    if file is None:
+        return 0
+    size = os.fstat(file.fileno()).st_size
+    file.seek(max(0, size - MAX_LINE_BYTES))
+    begun = file.read(size - file.tell()).rpartition(b"\n")
+    return size - len(begun[2]) if begun[1] else size
 
 
 def _until(file: BinaryIO | None, end: int, older: Path, count: int | None) -> list[LogLine]:

@@ -143,7 +143,7 @@ async def _container(context: Context, layer: Path) -> tuple[dict[str, str], str
         state = places.read_state()
         if ended.code != 0:
             raise OperationFailed(f"a container ended with code {ended.code}", details=tail_of(places.log))
-        lines = (line.text.partition(":") for line in last_lines((places.log,), None))
+        lines = (line.text.partition(":") for line in last_lines(places.log, places.old_log, None))
         return {name: value.strip() for name, _, value in lines}, state.shared_ids_because if state else ""
     finally:
         await uncancelled(clear(places))

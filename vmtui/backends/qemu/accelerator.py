@@ -65,6 +65,8 @@ async def examine(cache: Path) -> Host:
         tcg=await _prove(program, TCG),
         kvm=await _prove(program, KVM),
     )
+    if host.tcg:  # it may just have been too slow
+        return host
     with contextlib.suppress(OSError):  # without room it is tried again
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(cache / CACHE, msgspec.json.encode(host))

@@ -30,7 +30,7 @@ class Chain:
     """One request: the buffers that the device reads, then those that it writes, as views of guest memory."""
 
     __slots__ = ("head", "readable", "writable")
-    # `pop` fills it in: a call of __init__ would take a thirtieth of the time of a small request.
+    # Queue.pop alone makes one, and fills it in: a call of __init__ takes a tenth of a small request's time.
     head: int
     readable: list[memoryview]
     writable: list[memoryview]
