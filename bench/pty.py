@@ -164,11 +164,11 @@ class Pty:
 
 
 def terminal_environment() -> dict[str, str]:
-    """A terminal with all colours, and nothing of the person's own settings."""
+    """A terminal with all colours that tells its own size, and nothing of the person's own settings."""
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("XDG_", "VMTUI_", "TEXTUAL", "NO_COLOR", "LC_"))
+        if not key.startswith(("XDG_", "VMTUI_", "TEXTUAL", "NO_COLOR", "LC_", "COLUMNS", "LINES"))
     }
     return {**kept, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
-import struct
 import subprocess
-import termios
 import time
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from tests.support.cli import Cli, interrupt
+from tests.support.unread import unread_bytes
 
 DEV = b"""
 name = "dev"
@@ -132,12 +129,6 @@ def test_stdin_without_end_is_not_read_for_ever(cli: Cli) -> None:
     assert b"larger than 1 MiB" in done.stderr
 
 
-def _unread(pipe: IO[bytes]) -> int:
-    """The bytes in it (ioctl_pipe(2))."""
-    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
-    return int(count)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_reading(cli: Cli, number: signal.Signals) -> None:
     with subprocess.Popen(
@@ -152,7 +143,7 @@ def test_a_signal_ends_the_reading(cli: Cli, number: signal.Signals) -> None:
         process.stdin.write(DEV)
         assert b'"version"' in process.stdout.readline()
         deadline = time.monotonic() + 120
-        while _unread(process.stdin):  # that it reads shows nowhere else
+        while unread_bytes(process.stdin):  # that it reads shows nowhere else
             assert time.monotonic() < deadline, "it does not read"
             time.sleep(0.01)
         process.send_signal(number)

@@ -6,13 +6,12 @@ import codecs
 import fcntl
 import os
 import re
-import struct
-import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.pty import Gone, Pty, plain
+from tests.support.unread import unread_bytes
 from vmtui.tui.console.bittty_engine import BitttyEngine
 
 __all__ = ["Gone", "Stream", "Watched", "plain"]
@@ -132,10 +131,9 @@ class Watched(Pty):
         """In bytes, as the terminal counts them (tty_ioctl(4))."""
         terminal = fcntl.ioctl(self._master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         try:
-            (count,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
+            return unread_bytes(terminal)
         finally:
             os.close(terminal)
-        return int(count)
 
     def resize(self, rows: int, columns: int) -> None:
         self.rows, self.columns = rows, columns

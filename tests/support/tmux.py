@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import secrets
 import shlex
-import struct
-import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
+
+from tests.support.unread import unread_of
 
 WAIT_S = 120.0
 LOOK_S = 0.1
@@ -73,7 +71,7 @@ class Tmux:
         """Wait until the program has read what was sent: on a busy machine that may take long."""
         tty = self._tmux("display-message", "-p", "#{pane_tty}").strip()  # it answers once the key is written
         deadline = time.monotonic() + WAIT_S
-        while _unread(tty):
+        while unread_of(tty):
             assert time.monotonic() < deadline, f"it reads no keys; it shows\n{self.screen()}"
             time.sleep(0.01)
 
@@ -98,13 +96,3 @@ class Tmux:
                 return screen
             assert time.monotonic() < deadline, f"waited for {what}; it shows\n{screen}"
             time.sleep(LOOK_S)
-
-
-def _unread(tty: str) -> int:
-    """In bytes, as the terminal counts them (tty_ioctl(4))."""
-    terminal = os.open(tty, os.O_RDWR | os.O_NOCTTY)
-    try:
-        (count,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
-    finally:
-        os.close(terminal)
-    return int(count)

@@ -120,8 +120,11 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
         assert holder.stdin is not None
         assert holder.stdout is not None
         holder.stdin.write(b"\n")
-        async with asyncio.timeout(ENTER_S):
-            entered = await holder.stdout.read(1)  # cat answers, so unshare is done
+        try:
+            async with asyncio.timeout(ENTER_S):
+                entered = await holder.stdout.read(1)  # cat answers, so unshare is done
+        except TimeoutError:
+            raise OperationFailed(f"making a user namespace took more than {ENTER_S:g} s") from None
         if not entered:
             raise OperationFailed("cannot make a user namespace", hint='set userns = "host" in its [oci] table')
         for name in ("uid_map", "gid_map"):
@@ -130,8 +133,6 @@ async def user_namespace(base: int) -> AsyncIterator[int]:
                 path.write_text(line)
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         yield fd
-    except TimeoutError:
-        raise OperationFailed(f"making a user namespace took more than {ENTER_S:g} s") from None
     finally:
         if fd >= 0:
             os.close(fd)
