@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vmtui.backends.qemu import check, command
+from vmtui.backends.qemu import accelerator, check, command
 from vmtui.backends.qemu.accelerator import Accelerator, Host, choose
 from vmtui.backends.qemu.options import QemuOptions
 from vmtui.core.backend import Attachments, Desired, DiskAttachment
@@ -216,3 +216,20 @@ def test_memory_that_an_image_needs() -> None:
     with pytest.raises(InvalidInput, match="boots from memory") as caught:
         any_guest.require_memory(VmSpec(memory=Size(128 << 20), rootfs="x"), 100 << 20)
     assert caught.value.hint == 'set memory = "320MiB"'
+
+
+@pytest.mark.parametrize(("tcg", "kept"), [("", True), ("code 1", True), (accelerator.STUCK, False)])
+async def test_what_was_only_too_slow_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tcg: str, kept: bool
+) -> None:
+    async def prove(_: str, name: str) -> str:
+        return tcg if name == accelerator.TCG else accelerator.STUCK
+
+    async def version(_: str) -> str:
+        return "7.2.22"
+
+    monkeypatch.setattr(accelerator, "which", lambda _: "/bin/sh")
+    monkeypatch.setattr(accelerator, "_version", version)
+    monkeypatch.setattr(accelerator, "_prove", prove)
+    assert (await accelerator.examine(tmp_path)).tcg == tcg
+    assert (tmp_path / accelerator.CACHE).exists() is kept

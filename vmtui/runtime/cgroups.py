@@ -112,7 +112,10 @@ class Cgroup:
         return _text(directory / "cgroup.freeze") == "1"
 
     async def freeze(self, frozen: bool) -> None:
-        """Stop or continue all processes in it; returns when that is so. Raises OSError, OperationFailed: they run."""
+        """Stop or continue all processes in it; returns when that is so. Raises OSError, OperationFailed.
+
+        A freeze that fails is taken back: they run on.
+        """
         directory = self.directory("freezer")
         if directory is None:
             raise OperationFailed("the host has no freezer cgroup", hint="vmtui doctor")

@@ -23,6 +23,7 @@ KVM, TCG = "kvm", "tcg"
 # A working processor needs some milliseconds, QEMU's own start on a busy host some seconds. KVM that does not work may
 # well hang, and is waited for by whoever asks; emulation works or says why not.
 PROOF_S = {KVM: 6.0, TCG: 30.0}
+STUCK = "a guest stopped at its first interrupt in long mode"  # it came to no end in that time
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ async def examine(cache: Path) -> Host:
         tcg=await _prove(program, TCG),
         kvm=await _prove(program, KVM),
     )
-    if host.tcg:  # it may just have been too slow
+    if host.tcg == STUCK:  # it may just have been too slow
         return host
     with contextlib.suppress(OSError):  # without room it is tried again
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ async def _prove(program: str, accelerator: str) -> str:
                 argv, timeout=limit_s, check=False, die_with_parent=True, output_limit_bytes=1 << 20, reads=True
             )
         except CommandFailed:
-            return "a guest stopped at its first interrupt in long mode"
+            return STUCK
     if done.code == PROVED:
         return ""
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
